@@ -1,0 +1,125 @@
+//! One property of a process, and all of them together.
+
+use std::{collections::BTreeSet, fmt};
+
+/// One property of a process, such as `unix:uid:1000`: type `unix`, value `uid:1000`.
+///
+/// Compared as the pair, never as the text: a colon inside either part cannot make two facts equal.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Selector {
+    kind: Box<str>,
+    value: Box<str>,
+}
+
+impl Selector {
+    pub fn new(kind: impl Into<Box<str>>, value: impl Into<Box<str>>) -> Self {
+        Self { kind: kind.into(), value: value.into() }
+    }
+
+    /// What stands before the first colon: the attestor's name, such as `unix` or `kernel`.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// What stands behind the first colon, such as `uid:1000`.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind, self.value)
+    }
+}
+
+/// Everything that was learned about one process, and the names of what could not be learned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SelectorSet {
+    known: BTreeSet<Selector>,
+    gaps: BTreeSet<Selector>,
+}
+
+impl SelectorSet {
+    pub fn insert(&mut self, selector: Selector) {
+        self.known.insert(selector);
+    }
+
+    /// Marks what could not be learned: `Selector::new("unix", "sha256")` when the file was too large, or
+    /// `Selector::new("docker", "")` when the whole attestor failed.
+    pub fn mark_gap(&mut self, gap: Selector) {
+        self.gaps.insert(gap);
+    }
+
+    pub fn contains(&self, selector: &Selector) -> bool {
+        self.known.contains(selector)
+    }
+
+    /// Whether the process is known not to have `selector`: it is absent and no gap covers it.
+    pub fn surely_lacks(&self, selector: &Selector) -> bool {
+        !self.known.contains(selector) && !self.gaps.iter().any(|gap| gap.covers(selector))
+    }
+
+    /// Whether the process is known to have no selector of this type.
+    pub fn surely_lacks_kind(&self, kind: &str) -> bool {
+        !self.known.iter().chain(&self.gaps).any(|selector| selector.kind() == kind)
+    }
+
+    /// Sorted by type, then value.
+    pub fn iter(&self) -> impl Iterator<Item = &Selector> {
+        self.known.iter()
+    }
+
+    /// Sorted by type, then value.
+    pub fn gaps(&self) -> impl Iterator<Item = &Selector> {
+        self.gaps.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+}
+
+impl Selector {
+    /// A gap covers what it names and everything below that name: `path` covers `path:/bin/sh`.
+    fn covers(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && (self.value.is_empty()
+                || other
+                    .value
+                    .strip_prefix(&*self.value)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(':')))
+    }
+}
+
+impl FromIterator<Selector> for SelectorSet {
+    fn from_iter<I: IntoIterator<Item = Selector>>(selectors: I) -> Self {
+        Self { known: selectors.into_iter().collect(), gaps: BTreeSet::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_colon_inside_a_part_makes_no_two_facts_equal() {
+        let set: SelectorSet = [Selector::new("docker", "label:a:b:c")].into_iter().collect();
+        assert!(!set.contains(&Selector::new("docker:label", "a:b:c")));
+    }
+
+    #[test]
+    fn a_gap_is_not_absence() {
+        let mut set: SelectorSet = [Selector::new("unix", "uid:0")].into_iter().collect();
+        let path = Selector::new("unix", "path:/bin/sh");
+        assert!(set.surely_lacks(&path) && set.surely_lacks_kind("docker"));
+        set.mark_gap(Selector::new("unix", "path"));
+        set.mark_gap(Selector::new("docker", ""));
+        assert!(!set.surely_lacks(&path) && !set.surely_lacks_kind("docker"));
+        assert!(set.surely_lacks(&Selector::new("unix", "pathological")));
+    }
+}

@@ -1,0 +1,1 @@
+//! Every process of this machine, kept true by kernel events.

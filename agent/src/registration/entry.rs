@@ -1,0 +1,48 @@
+//! One registration entry: selectors → SPIFFE ID.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use crate::{attestation::Selector, spiffe::SpiffeId};
+
+/// What an entry is called; everything that needs an order goes by it, as plain text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId(Arc<str>);
+
+impl EntryId {
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Selectors → SPIFFE ID, written by an operator. A process earns it when it has all `selectors` and is known
+/// to have none of `exclude`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistrationEntry {
+    pub id: EntryId,
+    pub spiffe_id: SpiffeId,
+    /// Sorted, without duplicates, never empty.
+    pub selectors: Vec<Selector>,
+    /// Sorted, without duplicates. An empty value excludes the whole type.
+    pub exclude: Vec<Selector>,
+    /// Lifetime of its X.509-SVIDs; `None` takes the issuer's.
+    pub x509_svid_ttl: Option<Duration>,
+    pub dns_names: Vec<String>,
+    /// Empty when there is none.
+    pub hint: String,
+    /// From then on it matches nothing.
+    pub expires_at: Option<SystemTime>,
+}

@@ -1,0 +1,9 @@
+//! The documents of the SPIFFE standards, parsed once and trusted afterwards.
+
+mod bundle;
+mod id;
+mod svid;
+
+pub use bundle::Bundle;
+pub use id::{IdError, MAX_ID_LEN, SpiffeId, TrustDomain};
+pub use svid::{PrivateKey, X509Svid};
