@@ -1,20 +1,20 @@
 //! The Vouch node agent: who is this process, and what identity does it earn?
 //!
-//! The modules stand in the order in which an `exec` in the kernel becomes a certificate in Envoy.
+//! The modules stand in the order in which a `connect()` in the kernel becomes a certificate in Envoy.
 
-/// A connected peer becomes a set of selectors.
-pub mod attestation;
-/// Who signs: the embedded CA, or an intermediate from files.
-pub mod authority;
-/// What the kernel programs saw: the record of each `connect()`, and exec, fork and exit events.
-pub mod kernel;
-/// Numbered problems, each with a cause and a fix.
-pub mod problem;
-/// Every process of this machine, kept true by kernel events.
-pub mod process;
-/// Selectors become the registration entries that they earn.
-pub mod registration;
 /// Standard names and documents: SPIFFE IDs, trust domains, SVIDs, bundles.
 pub mod spiffe;
+/// Numbered problems, each with a cause and a fix.
+pub mod problem;
+/// What the kernel programs saw: the record of each `connect()`, and exec, fork and exit events.
+pub mod kernel;
+/// Every process of this machine, kept true by kernel events.
+pub mod process;
+/// A connected peer becomes a set of selectors.
+pub mod attestation;
+/// Selectors become the registration entries that they earn.
+pub mod registration;
+/// Who signs: the embedded CA, or an intermediate from files.
+pub mod authority;
 /// Fresh SVIDs for the entries in use, behind one atomic pointer.
 pub mod svid;
