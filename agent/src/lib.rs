@@ -6,6 +6,8 @@
 pub mod spiffe;
 /// Numbered problems, each with a cause and a fix.
 pub mod problem;
+/// Counts what is open.
+pub mod open;
 /// What the kernel programs saw: the record of each `connect()`, and exec, fork and exit events.
 pub mod kernel;
 /// Every process of this machine, kept true by kernel events.

@@ -27,6 +27,13 @@ impl PrivateKey {
     }
 }
 
+/// For `Bytes::from_owner`: whoever holds such bytes holds the key, and it is wiped with the last of them.
+impl AsRef<[u8]> for PrivateKey {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PrivateKey(..)")
