@@ -1,2 +1,19 @@
 #![no_std]
-//! Layout of every record that the kernel programs and the agent exchange.
+//! What the kernel programs and the agent exchange: the layout of every record, the names of programs and
+//! maps, and where fields lie in the running kernel's structures.
+//!
+//! Both sides use these definitions and no other. All integers are native endian and of fixed width; a size
+//! that changes is a compile error until the assertion beside it changes too.
+
+/// Names of programs, maps and globals, and what the counters count.
+pub mod names;
+
+mod event;
+mod identity;
+mod layout;
+mod offsets;
+
+pub use event::{Event, kind};
+pub use identity::{COMM_LEN, ConnectRecord, Identity, Origin, origin};
+pub use layout::{LAYOUTS, StructLayout};
+pub use offsets::{Features, Offset, Offsets};

@@ -1,0 +1,55 @@
+/// Programs. The functions in the object have the same names.
+pub mod program {
+    pub const CONNECT_UNIX: &str = "connect_unix";
+    pub const GETSOCKNAME_UNIX: &str = "getsockname_unix";
+    pub const EXEC: &str = "process_exec";
+    pub const FORK: &str = "process_fork";
+    pub const EXIT: &str = "process_exit";
+    pub const CGROUP_MOVE: &str = "cgroup_move";
+    pub const LIST_TASKS: &str = "list_tasks";
+}
+
+/// Maps.
+pub mod map {
+    /// Socket storage of clients, written by the connect hook: `ConnectRecord`.
+    pub const CONNECTORS: &str = "CONNECTORS";
+    /// Socket storage of accepted sockets, written by the getsockname hook: `ConnectRecord`.
+    pub const PEERS: &str = "PEERS";
+    /// Ring buffer of `Event`.
+    pub const EVENTS: &str = "EVENTS";
+    /// Inode of a pid → `Origin`, for every process.
+    pub const ORIGINS: &str = "ORIGINS";
+    /// Per-CPU `u64`, indexed by [`super::counter`].
+    pub const COUNTERS: &str = "COUNTERS";
+}
+
+/// Globals that the agent fills before it loads the object; read-only and frozen afterwards.
+pub mod global {
+    pub const OFFSETS: &str = "OFFSETS";
+    pub const FEATURES: &str = "FEATURES";
+}
+
+/// Indices into the map `COUNTERS`.
+pub mod counter {
+    /// Events made, those lost included. Per CPU it is the sequence number of the last event.
+    pub const EVENTS: u32 = 0;
+    /// Events for which the ring had no room.
+    pub const EVENTS_LOST: u32 = 1;
+    /// Connects recorded.
+    pub const CONNECTS: u32 = 2;
+    /// Connects for which the kernel refused socket storage: they have no record.
+    pub const CONNECTS_WITHOUT_STORAGE: u32 = 3;
+    /// Connects on a socket that was connected already: the first record stays.
+    pub const CONNECTS_REPEATED: u32 = 4;
+    /// Records handed to an accepted socket.
+    pub const HANDOVERS: u32 = 5;
+    /// Accepted sockets whose client has no record. Also counts `getsockname` on sockets of other programs
+    /// whose peer connected before the hooks were attached.
+    pub const HANDOVERS_WITHOUT_RECORD: u32 = 6;
+    /// Accepted sockets for which the kernel refused socket storage.
+    pub const HANDOVERS_WITHOUT_STORAGE: u32 = 7;
+    /// Processes for whose origin there was no room: their executables are not believed.
+    pub const ORIGINS_LOST: u32 = 8;
+    /// How many counters there are.
+    pub const COUNT: u32 = 9;
+}

@@ -1,0 +1,83 @@
+//! Records who calls `connect()` on a Unix stream socket.
+//!
+//! - Attaches: `BPF_CGROUP_UNIX_CONNECT` at the root of cgroup2, where every process has a place.
+//! - Oldest kernel: 6.7.
+//! - When absent: the agent asks the socket for its peer (`SO_PEERPIDFD`, `SO_PEERCRED`) and grades what it
+//!   learns that way lower.
+//!
+//! It runs inside `connect()`, io_uring's included, before the kernel decides whether the call succeeds, and
+//! never makes it fail.
+
+use core::{mem::MaybeUninit, ptr::read_volatile};
+
+use aya_ebpf::{
+    bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_sock_addr},
+    helpers::generated::{bpf_get_current_task_btf, bpf_sk_storage_delete, bpf_sk_storage_get},
+};
+use vouch_abi::{ConnectRecord, names::counter};
+
+use crate::{
+    identity::describe,
+    kernel::clear,
+    maps::{CONNECTORS, count, storage},
+    origin,
+};
+
+const SOCK_STREAM: u32 = 1;
+const TCP_ESTABLISHED: u32 = 1;
+/// Lets the call go on.
+const ALLOW: i32 = 1;
+
+/// The section is one that aya's object reader knows; the agent gives the true attach type when it loads.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "cgroup/connect4")]
+extern "C" fn connect_unix(context: *mut bpf_sock_addr) -> i32 {
+    // SAFETY: the kernel passes a valid context. Volatile, because two fields read at once are refused.
+    let (socket, kind) = unsafe {
+        (read_volatile(&raw const (*context).__bindgen_anon_1.sk), read_volatile(&raw const (*context).type_))
+    };
+    if !socket.is_null() && kind == SOCK_STREAM {
+        record(socket);
+    }
+    ALLOW
+}
+
+#[inline(always)]
+fn record(socket: *mut bpf_sock) {
+    // `connect()` on a connected socket comes here before it fails. The record names who made the connection,
+    // not who holds it later, so the first one stays.
+    // SAFETY: not null; the verifier checks the field.
+    if unsafe { read_volatile(&raw const (*socket).state) } == TCP_ESTABLISHED {
+        count(counter::CONNECTS_REPEATED);
+        return;
+    }
+    let mut record = MaybeUninit::<ConnectRecord>::uninit();
+    // SAFETY: `clear` writes every word of it.
+    let record = unsafe {
+        clear(record.as_mut_ptr());
+        record.assume_init_mut()
+    };
+    // SAFETY: a helper without arguments.
+    let task = unsafe { bpf_get_current_task_btf() } as u64;
+    describe(task, &mut record.connector);
+    record.origin = origin::of(task);
+    replace(socket, record);
+}
+
+/// A record is made whole and never changed: were it filled in place, two tasks that connect one shared socket
+/// at once could leave a mixture of both.
+#[inline(always)]
+fn replace(socket: *mut bpf_sock, record: &mut ConnectRecord) {
+    // SAFETY: the socket is the context's, the record lives on our stack and has the map's value size.
+    let stored = unsafe {
+        bpf_sk_storage_delete(storage(&CONNECTORS), socket.cast());
+        bpf_sk_storage_get(
+            storage(&CONNECTORS),
+            socket.cast(),
+            (&raw mut *record).cast(),
+            u64::from(BPF_SK_STORAGE_GET_F_CREATE),
+        )
+    };
+    // Storage is charged to the caller's network namespace, which the caller may have starved on purpose.
+    count(if stored.is_null() { counter::CONNECTS_WITHOUT_STORAGE } else { counter::CONNECTS });
+}

@@ -1,0 +1,166 @@
+//! One task as the kernel sees it: who it is, what it runs, where it lives.
+
+use aya_ebpf::helpers::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel};
+use vouch_abi::Identity;
+
+use crate::kernel::{field, kernel_has, offset};
+
+/// Describes `task`, a trusted `struct task_struct *`, in `identity`, which the caller has cleared.
+#[inline(always)]
+pub fn describe(task: u64, identity: &mut Identity) {
+    // SAFETY: a helper without arguments.
+    identity.recorded_ns = unsafe { bpf_ktime_get_boot_ns() };
+    identity.tgid = field(task, offset!(task_tgid));
+    identity.tid = field(task, offset!(task_tid));
+    identity.exec_count = field(task, offset!(task_self_exec_id));
+    identity.comm = field(task, offset!(task_comm));
+    describe_parent(task, identity);
+    describe_credentials(task, identity);
+    describe_executable(task, identity);
+    describe_cgroup(task, identity);
+    describe_namespaces(task, identity);
+    describe_thread_group(task, identity);
+}
+
+#[inline(always)]
+fn describe_parent(task: u64, identity: &mut Identity) {
+    let parent: u64 = field(task, offset!(task_real_parent));
+    if parent != 0 {
+        identity.parent_tgid = field(parent, offset!(task_tgid));
+        identity.parent_start_time_ns = field(parent, offset!(task_start_boottime));
+    }
+}
+
+#[inline(always)]
+fn describe_credentials(task: u64, identity: &mut Identity) {
+    let credentials: u64 = field(task, offset!(task_cred));
+    if credentials == 0 {
+        return;
+    }
+    identity.uid = field(credentials, offset!(cred_uid));
+    identity.gid = field(credentials, offset!(cred_gid));
+    identity.euid = field(credentials, offset!(cred_euid));
+    identity.egid = field(credentials, offset!(cred_egid));
+    let user: u64 = field(credentials, offset!(cred_user_ns));
+    if user != 0 {
+        identity.user_namespace = field(user, offset!(user_ns_inum));
+    }
+}
+
+/// Kernel threads have none.
+#[inline(always)]
+pub fn describe_executable(task: u64, identity: &mut Identity) {
+    let memory: u64 = field(task, offset!(task_mm));
+    if memory == 0 {
+        return;
+    }
+    let file: u64 = field(memory, offset!(mm_exe_file));
+    if file == 0 {
+        return;
+    }
+    let inode: u64 = field(file, offset!(file_inode));
+    if inode == 0 {
+        return;
+    }
+    identity.exe_inode = field(inode, offset!(inode_ino));
+    identity.exe_generation = field(inode, offset!(inode_generation));
+    identity.exe_ctime_sec = field(inode, offset!(inode_ctime_sec));
+    identity.exe_ctime_nsec = field(inode, offset!(inode_ctime_nsec));
+    let superblock: u64 = field(inode, offset!(inode_sb));
+    if superblock != 0 {
+        identity.exe_device = field(superblock, offset!(sb_dev));
+    }
+}
+
+#[inline(always)]
+fn describe_cgroup(task: u64, identity: &mut Identity) {
+    let set: u64 = field(task, offset!(task_cgroups));
+    if set == 0 {
+        return;
+    }
+    let cgroup: u64 = field(set, offset!(css_set_dfl_cgrp));
+    if cgroup == 0 {
+        return;
+    }
+    let node: u64 = field(cgroup, offset!(cgroup_kn));
+    if node != 0 {
+        identity.cgroup_id = field(node, offset!(kernfs_node_id));
+    }
+}
+
+#[inline(always)]
+fn describe_namespaces(task: u64, identity: &mut Identity) {
+    let proxy: u64 = field(task, offset!(task_nsproxy));
+    if proxy == 0 {
+        return;
+    }
+    let mount: u64 = field(proxy, offset!(nsproxy_mnt_ns));
+    if mount != 0 {
+        identity.mnt_namespace = field(mount, offset!(mnt_ns_inum));
+    }
+    let network: u64 = field(proxy, offset!(nsproxy_net_ns));
+    if network != 0 {
+        identity.net_namespace = field(network, offset!(net_ns_inum));
+    }
+    let cgroup: u64 = field(proxy, offset!(nsproxy_cgroup_ns));
+    if cgroup != 0 {
+        identity.cgroup_namespace = field(cgroup, offset!(cgroup_ns_inum));
+    }
+}
+
+/// Inode of the thread group's pid; 0 on kernels that give it none.
+#[inline(always)]
+pub fn pid_inode(task: u64) -> u64 {
+    if kernel_has!(pid_inode) == 0 {
+        return 0;
+    }
+    let leader: u64 = field(task, offset!(task_group_leader));
+    if leader == 0 {
+        return 0;
+    }
+    let pid: u64 = field(leader, offset!(task_thread_pid));
+    if pid == 0 { 0 } else { field(pid, offset!(pid_ino)) }
+}
+
+/// The leader's `struct pid` is the thread group's, and is what a pidfd names.
+#[inline(always)]
+fn describe_thread_group(task: u64, identity: &mut Identity) {
+    let leader: u64 = field(task, offset!(task_group_leader));
+    if leader == 0 {
+        return;
+    }
+    identity.start_time_ns = field(leader, offset!(task_start_boottime));
+    let pid: u64 = field(leader, offset!(task_thread_pid));
+    if pid == 0 {
+        return;
+    }
+    if kernel_has!(pid_inode) != 0 {
+        identity.pid_inode = field(pid, offset!(pid_ino));
+    }
+    describe_innermost_pid(pid, identity);
+}
+
+/// `pid.numbers` is indexed by the depth of the namespace. The verifier allows no variable offset on a typed
+/// pointer, so this one is read by helper.
+#[inline(always)]
+fn describe_innermost_pid(pid: u64, identity: &mut Identity) {
+    /// The kernel nests pid namespaces no deeper than this (`MAX_PID_NS_LEVEL`).
+    const DEEPEST: u64 = 32;
+    let level = u64::from(field::<u32>(pid, offset!(pid_level)));
+    if level > DEEPEST {
+        return;
+    }
+    let number = pid + offset!(pid_numbers) + level * u64::from(kernel_has!(upid_size));
+    let (tgid, namespace) = (number + offset!(upid_nr), number + offset!(upid_ns));
+    // SAFETY: the helper checks the address itself.
+    if let Ok(tgid) = unsafe { bpf_probe_read_kernel(tgid as *const u32) } {
+        identity.namespace_tgid = tgid;
+    }
+    // SAFETY: as above.
+    let Ok(namespace) = (unsafe { bpf_probe_read_kernel(namespace as *const u64) }) else { return };
+    let inode = namespace + offset!(pid_ns_inum);
+    // SAFETY: as above.
+    if let Ok(inode) = unsafe { bpf_probe_read_kernel(inode as *const u32) } {
+        identity.pid_namespace = inode;
+    }
+}
