@@ -1,1 +1,40 @@
-//! What the kernel programs saw.
+//! What the kernel programs saw: the record of each `connect()` on a Unix socket, events of processes, and
+//! processes as they are now.
+//!
+//! aya, `bpf(2)` and the layout of the running kernel stay inside; what leaves is plain data. What a process
+//! means is for others to say.
+
+mod btf;
+mod capture;
+mod cgroup;
+mod error;
+mod events;
+mod load;
+mod offsets;
+mod origin;
+mod system;
+mod task;
+
+use std::path::PathBuf;
+
+pub use capture::{Capture, Counters, Hook, HookState, Snapshot};
+pub use error::Error;
+pub use events::{EventSource, KernelEvent};
+pub use origin::{Connect, Provenance};
+pub use task::{FileId, Namespaces, Parent, Task};
+
+/// How the kernel programs are attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Size of the event ring: a power of two, and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// The cgroup2 directory whose sockets are watched. `None` is the root of the cgroup2 mount, where every
+    /// process has a place.
+    pub cgroup_root: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { ring_bytes: 1 << 20, cgroup_root: None }
+    }
+}

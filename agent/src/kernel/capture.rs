@@ -1,0 +1,249 @@
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use aya::{
+    Ebpf,
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage},
+};
+use nix::sys::socket::{UnixAddr, getsockname};
+use vouch_abi::{
+    ConnectRecord, Identity,
+    names::{counter, map},
+};
+use zerocopy::FromBytes;
+
+use super::{
+    Connect, Error, EventSource, Options, Task,
+    cgroup::Cgroups,
+    load::{self, Loaded},
+    origin::Origins,
+    system,
+};
+
+/// More than the kernel's largest `pid_max` allows processes on any machine we know; a longer list is refused.
+const MAX_PROCESSES: usize = 1 << 20;
+
+/// A connect record as the map's reader takes it: words, since it has no type of ours.
+type RecordWords = [u64; size_of::<ConnectRecord>() / 8];
+const _: () = assert!(size_of::<ConnectRecord>().is_multiple_of(8));
+
+/// The attached kernel programs and what can be asked of them. They are detached when it is dropped.
+///
+/// All questions may be asked from several threads at once. `connect_record`, `inspect`, `snapshot` and
+/// `counters` need no capability any more once it is attached; `cgroup_path` needs CAP_DAC_READ_SEARCH.
+pub struct Capture {
+    peers: SkStorage<MapData, RecordWords>,
+    counters: Arc<CounterMap>,
+    list_tasks: OwnedFd,
+    cgroups: Cgroups,
+    hooks: Vec<Hook>,
+    /// Holds the links of the AF_UNIX hooks.
+    _unix_links: Vec<OwnedFd>,
+    origins: Origins,
+    /// Holds programs and links of the other hooks.
+    _ebpf: Ebpf,
+}
+
+/// One kernel program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    pub name: &'static str,
+    pub state: HookState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookState {
+    Attached,
+    /// Not attached, and why.
+    Off(String),
+}
+
+/// All processes at one instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Time since boot, before the first process was looked at.
+    pub taken_at: Duration,
+    /// In no order. The last thread of each may leave at any time.
+    pub tasks: Vec<Task>,
+}
+
+/// What the programs counted since they were attached, whoever caused it: the hooks see all of the machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connects recorded.
+    pub connects: u64,
+    /// Connects without a record, because the kernel refused socket storage: the caller may have seen to it.
+    pub connects_without_storage: u64,
+    /// Connects on a socket that was connected already; its first record stayed.
+    pub connects_repeated: u64,
+    /// Records handed to an accepted socket.
+    pub handovers: u64,
+    /// Accepted sockets whose client has no record.
+    pub handovers_without_record: u64,
+    /// Accepted sockets for which the kernel refused socket storage.
+    pub handovers_without_storage: u64,
+    /// Processes for whose executable there was no room: it is not believed.
+    pub origins_lost: u64,
+    /// Events of processes, those lost included.
+    pub events: u64,
+    /// Events for which the ring had no room.
+    pub events_lost: u64,
+}
+
+impl Capture {
+    /// Loads the programs and attaches them, the exit hook first.
+    ///
+    /// The hooks of processes are attached all or not at all. Those of Unix sockets may stay off, as on Linux
+    /// before 6.7: see [`Capture::captures_connects`] and [`Capture::hooks`].
+    ///
+    /// Needs CAP_BPF and CAP_PERFMON, and CAP_NET_ADMIN for the hooks of Unix sockets.
+    pub fn attach(options: &Options) -> Result<(Self, EventSource), Error> {
+        let cgroups = Cgroups::find()?;
+        let chosen = match &options.cgroup_root {
+            Some(path) => {
+                Some(File::open(path).map_err(|source| Error::Cgroup2 { path: path.clone(), source })?)
+            }
+            None => None,
+        };
+        let cgroup = chosen.as_ref().map_or(cgroups.root(), AsFd::as_fd);
+        let Loaded { mut ebpf, unix_links, list_tasks, hooks } = load::load(options, cgroup)?;
+        let ring = take::<RingBuf<MapData>>(&mut ebpf, map::EVENTS)?;
+        let counters = Arc::new(CounterMap(take(&mut ebpf, map::COUNTERS)?));
+        let mut capture = Self {
+            peers: take(&mut ebpf, map::PEERS)?,
+            counters: Arc::clone(&counters),
+            list_tasks,
+            cgroups,
+            hooks,
+            origins: take::<HashMap<_, _, _>>(&mut ebpf, map::ORIGINS).map(Origins)?,
+            _unix_links: unix_links,
+            _ebpf: ebpf,
+        };
+        capture
+            .note_those_before()
+            .map_err(|error| Error::Object { reason: format!("its notes: {error}") })?;
+        Ok((capture, EventSource::new(ring, counters)))
+    }
+
+    /// Whether the hooks of Unix sockets are attached. If so, a connection without a record is one to refuse.
+    pub fn captures_connects(&self) -> bool {
+        !self._unix_links.is_empty()
+    }
+
+    /// Who called the `connect()` behind an accepted Unix stream socket, as it was at that instant. `None` when
+    /// the kernel has no record of it.
+    ///
+    /// The answer names who connected, not who holds the socket now. The caller still compares
+    /// [`Task::pid_ino`] with the inode of the socket's `SO_PEERPIDFD`.
+    pub fn connect_record(&self, socket: BorrowedFd<'_>) -> io::Result<Option<Connect>> {
+        // The hook on this call hands the client's record over to this socket.
+        getsockname::<UnixAddr>(socket.as_raw_fd())?;
+        match self.peers.get(&socket, 0) {
+            Ok(words) => {
+                let record: ConnectRecord = zerocopy::transmute!(words);
+                Ok(Some(Connect::from(&record)))
+            }
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    /// The process as it is now; `None` when its last thread has left. `pid` counts in the pid namespace of the
+    /// agent, which is the host's.
+    pub fn inspect(&self, pid: u32) -> io::Result<Option<Task>> {
+        let tasks = self.list(Some(pid))?;
+        // A kernel that cannot list one process lists all.
+        Ok(tasks.into_iter().find(|task| task.pid == pid))
+    }
+
+    /// All processes now. About a millisecond for 2,000 of them.
+    pub fn snapshot(&self) -> io::Result<Snapshot> {
+        let taken_at = system::since_boot();
+        Ok(Snapshot { taken_at, tasks: self.list(None)? })
+    }
+
+    /// Path of a cgroup from the root of cgroup2, `/` for the root itself.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such cgroup any more, `PermissionDenied` without CAP_DAC_READ_SEARCH.
+    pub fn cgroup_path(&self, id: u64) -> io::Result<String> {
+        self.cgroups.path(id)
+    }
+
+    /// Each program, attached or not.
+    pub fn hooks(&self) -> &[Hook] {
+        &self.hooks
+    }
+
+    pub fn counters(&self) -> io::Result<Counters> {
+        Ok(Counters {
+            connects: self.counters.total(counter::CONNECTS)?,
+            connects_without_storage: self.counters.total(counter::CONNECTS_WITHOUT_STORAGE)?,
+            connects_repeated: self.counters.total(counter::CONNECTS_REPEATED)?,
+            handovers: self.counters.total(counter::HANDOVERS)?,
+            handovers_without_record: self.counters.total(counter::HANDOVERS_WITHOUT_RECORD)?,
+            handovers_without_storage: self.counters.total(counter::HANDOVERS_WITHOUT_STORAGE)?,
+            origins_lost: self.counters.total(counter::ORIGINS_LOST)?,
+            events: self.counters.total(counter::EVENTS)?,
+            events_lost: self.counters.events_lost()?,
+        })
+    }
+
+    /// Notes who was there before the hooks. A child that is born of somebody not yet noted is found by the next
+    /// look, so it looks until there is nobody new: two or three times.
+    fn note_those_before(&mut self) -> io::Result<()> {
+        const LOOKS: usize = 10;
+        for _ in 0..LOOKS {
+            let tasks = self.list(None)?;
+            if self.origins.note_before(&tasks)? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, only: Option<u32>) -> io::Result<Vec<Task>> {
+        const RECORD: usize = size_of::<Identity>();
+        let limit = MAX_PROCESSES * RECORD;
+        let mut bytes = Vec::new();
+        system::iterate(self.list_tasks.as_fd(), only)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > limit {
+            return Err(io::Error::other(format!("more than {MAX_PROCESSES} processes")));
+        }
+        let records = bytes.chunks_exact(RECORD).filter_map(|bytes| Identity::read_from_bytes(bytes).ok());
+        Ok(records.map(|identity| Task::from(&identity)).collect())
+    }
+}
+
+impl fmt::Debug for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Capture").field("hooks", &self.hooks).finish_non_exhaustive()
+    }
+}
+
+fn take<M>(ebpf: &mut Ebpf, name: &str) -> Result<M, Error>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    let map = ebpf.take_map(name).ok_or_else(|| Error::Object { reason: format!("it has no map {name}") })?;
+    map.try_into().map_err(|error: MapError| Error::Object { reason: format!("map {name}: {error}") })
+}
+
+/// The programs' counters, one value a CPU.
+pub(super) struct CounterMap(PerCpuArray<MapData, u64>);
+
+impl CounterMap {
+    pub(super) fn events_lost(&self) -> io::Result<u64> {
+        self.total(counter::EVENTS_LOST)
+    }
+
+    fn total(&self, index: u32) -> io::Result<u64> {
+        Ok(self.0.get(&index, 0).map_err(io::Error::other)?.iter().sum())
+    }
+}
