@@ -1,0 +1,101 @@
+//! Which container a cgroup belongs to.
+
+/// A container, as its runtime named it in the cgroup tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    pub runtime: &'static str,
+    pub id: String,
+    /// Path from the cgroup2 root down to the runtime's own level.
+    pub cgroup: String,
+}
+
+/// Prefix of a cgroup's name → runtime. What follows is the container's id, perhaps with `.scope`.
+const BY_PREFIX: [(&str, &str); 5] = [
+    ("docker-", "docker"),
+    ("libpod-", "podman"),
+    ("cri-containerd-", "containerd"),
+    ("crio-", "cri-o"),
+    ("nerdctl-", "containerd"),
+];
+/// Name of the parent → runtime, where the container's cgroup is named by the bare id.
+const BY_PARENT: [(&str, &str); 3] =
+    [("docker", "docker"), ("libpod_parent", "podman"), ("k8s.io", "containerd")];
+
+impl Container {
+    /// The container of a process in the cgroup `path`; `None` on the host, or for a runtime that is not known.
+    ///
+    /// Names below the runtime's own level are the container's to choose, so the topmost match counts.
+    pub fn of_cgroup(path: &str) -> Option<Self> {
+        let mut parent = "";
+        let mut end = 0;
+        for name in path.split('/') {
+            end += name.len();
+            if let Some((runtime, id)) = named(name, parent) {
+                return Some(Self { runtime, id: id.to_owned(), cgroup: path[..end].to_owned() });
+            }
+            (parent, end) = (name, end + 1);
+        }
+        None
+    }
+}
+
+fn named<'a>(name: &'a str, parent: &str) -> Option<(&'static str, &'a str)> {
+    let bare = name.strip_suffix(".scope").unwrap_or(name);
+    if let Some((prefix, runtime)) = BY_PREFIX.iter().find(|(prefix, _)| bare.starts_with(prefix)) {
+        return Some((*runtime, &bare[prefix.len()..])).filter(|(_, id)| is_container_id(id));
+    }
+    let kubernetes = parent.starts_with("pod") || parent.contains("-pod");
+    let by_parent = BY_PARENT.iter().find(|(known, _)| *known == parent).map(|(_, runtime)| *runtime);
+    let runtime = by_parent.or(kubernetes.then_some("kubernetes"))?;
+    is_container_id(bare).then_some((runtime, bare))
+}
+
+fn is_container_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    const OTHER: &str = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
+
+    #[test]
+    fn runtimes_are_known_by_their_own_level() {
+        for (path, runtime) in [
+            (format!("/docker/{ID}"), "docker"),
+            (format!("/system.slice/docker-{ID}.scope"), "docker"),
+            (format!("/libpod_parent/libpod-{ID}"), "podman"),
+            (
+                format!(
+                    "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container"
+                ),
+                "podman",
+            ),
+            (format!("/kubepods.slice/kubepods-pod1_2.slice/cri-containerd-{ID}.scope"), "containerd"),
+            (format!("/kubepods/burstable/pod12-34/{ID}"), "kubernetes"),
+            (format!("/k8s.io/{ID}"), "containerd"),
+        ] {
+            let container = Container::of_cgroup(&path).unwrap();
+            assert_eq!((container.runtime, &*container.id), (runtime, ID), "{path}");
+            assert!(path.starts_with(&container.cgroup));
+        }
+    }
+
+    #[test]
+    fn a_nested_name_never_wins() {
+        let path = format!("/docker/{ID}/docker/{OTHER}/libpod-{OTHER}");
+        let container = Container::of_cgroup(&path).unwrap();
+        assert_eq!((&*container.id, container.cgroup), (ID, format!("/docker/{ID}")));
+    }
+
+    #[test]
+    fn the_host_is_no_container() {
+        for path in
+            ["/", "", "/system.slice/ssh.service", "/docker", "/docker/short", "/user.slice/docker-x.scope"]
+        {
+            assert_eq!(Container::of_cgroup(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Who is at the other end of an accepted Unix socket, and how good the evidence is.
+
+use std::{
+    fmt,
+    io::{self, Read as _},
+    os::fd::{AsFd, OwnedFd},
+    str::FromStr,
+};
+
+use nix::sys::socket::{getsockopt, sockopt};
+
+use super::container::Container;
+use crate::kernel::{Capture, Connect};
+
+/// How good the evidence for a process is; a later grade is a better one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Grade {
+    /// SO_PEERCRED and procfs, with the start time checked again: PID reuse is caught, exec after connect is not.
+    Peercred,
+    /// SO_PEERPIDFD and procfs (Linux ≥ 6.5): the pidfd pins the process, exec after connect is not caught.
+    Pidfd,
+    /// The kernel's record of the `connect()` itself (Linux ≥ 6.7).
+    Kernel,
+}
+
+/// One end of a connection, as the kernel knows it at `accept`.
+#[derive(Debug)]
+pub struct Peer {
+    pub pid: u32,
+    /// Effective, in the initial user namespace.
+    pub uid: u32,
+    /// Effective, in the initial user namespace.
+    pub gid: u32,
+    pub grade: Grade,
+    pub(super) proof: Proof,
+    /// Path from the cgroup2 root, when it is known.
+    pub cgroup: Option<String>,
+}
+
+/// What holds a peer to one process.
+#[derive(Debug)]
+pub(super) enum Proof {
+    Kernel { connect: Box<Connect>, pidfd: Option<OwnedFd> },
+    Pidfd { pidfd: OwnedFd },
+    StartTime { ticks: u64 },
+}
+
+/// Whom a limit counts: the container's cgroup, since its processes may share a uid with others; else the uid.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum CallerKey {
+    Container(String),
+    Uid(u32),
+}
+
+/// Why a connection is closed before a byte is read from it.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The hooks are attached, and yet the connection has no record: its maker may have suppressed it.
+    #[error("kernel made no record of this connection")]
+    NoRecord,
+    /// The record names another process than the socket does.
+    #[error("record of this connection is of another process")]
+    ForeignRecord,
+    #[error("peer is in another PID namespace than the agent")]
+    ForeignPidNamespace,
+    #[error("process {pid} is gone")]
+    Gone { pid: u32 },
+    #[error("evidence of grade {grade} is below the minimum of {minimum}")]
+    BelowMinimum { grade: Grade, minimum: Grade },
+    #[error("peer of the socket cannot be read")]
+    Socket(#[from] io::Error),
+}
+
+impl Grade {
+    /// The best that this kernel can give without hooks.
+    pub fn best_without_hooks() -> Self {
+        let pair = std::os::unix::net::UnixStream::pair();
+        match pair.map(|(ours, _theirs)| peer_pidfd(&ours)) {
+            Ok(Ok(Some(_))) => Self::Pidfd,
+            _ => Self::Peercred,
+        }
+    }
+}
+
+impl Peer {
+    /// Asks the kernel about the peer of `socket`, with the best evidence that `capture` allows.
+    ///
+    /// # Errors
+    /// With a capture of connects, whatever lacks a fitting record is refused; it is never attested another way.
+    pub fn of(socket: &impl AsFd, capture: Option<&Capture>, minimum: Grade) -> Result<Self, Refusal> {
+        let credentials = getsockopt(socket, sockopt::PeerCredentials).map_err(io::Error::from)?;
+        let pid = u32::try_from(credentials.pid())
+            .ok()
+            .filter(|pid| *pid > 0)
+            .ok_or(Refusal::ForeignPidNamespace)?;
+        let peer = match capture.filter(|capture| capture.captures_connects()) {
+            Some(capture) => Self::from_record(socket, capture)?,
+            None => {
+                let proof = match peer_pidfd(socket)? {
+                    Some(pidfd) => Proof::Pidfd { pidfd },
+                    None => Proof::StartTime { ticks: start_ticks(pid)? },
+                };
+                let grade = if matches!(proof, Proof::Pidfd { .. }) { Grade::Pidfd } else { Grade::Peercred };
+                let cgroup = procfs_cgroup(pid);
+                let peer = Self { pid, uid: credentials.uid(), gid: credentials.gid(), grade, proof, cgroup };
+                peer.check_alive()?;
+                peer
+            }
+        };
+        if peer.grade < minimum {
+            return Err(Refusal::BelowMinimum { grade: peer.grade, minimum });
+        }
+        Ok(peer)
+    }
+
+    fn from_record(socket: &impl AsFd, capture: &Capture) -> Result<Self, Refusal> {
+        let connect = capture.connect_record(socket.as_fd())?.ok_or(Refusal::NoRecord)?;
+        let record = &connect.task;
+        let pidfd = peer_pidfd(socket)?;
+        // A second connect() on a shared socket may have left the record of a process that is not the peer.
+        match (record.pid_ino, &pidfd) {
+            (Some(recorded), Some(pidfd)) => {
+                if pidfd_inode(pidfd)? != recorded.get() {
+                    return Err(Refusal::ForeignRecord);
+                }
+            }
+            // Below Linux 6.9 a pid has no inode of its own.
+            _ => {
+                let ticks = start_ticks(record.pid)?;
+                if ticks != record.start_time.as_nanos() as u64 / NANOS_PER_TICK {
+                    return Err(Refusal::ForeignRecord);
+                }
+            }
+        }
+        let cgroup = capture.cgroup_path(record.cgroup_id).ok();
+        let (pid, uid, gid) = (record.pid, record.euid, record.egid);
+        let proof = Proof::Kernel { connect: Box::new(connect), pidfd };
+        let peer = Self { pid, uid, gid, grade: Grade::Kernel, proof, cgroup };
+        peer.check_alive()?;
+        Ok(peer)
+    }
+
+    /// The process that connected still runs: not a later one with its number.
+    pub fn check_alive(&self) -> Result<(), Refusal> {
+        let gone = Refusal::Gone { pid: self.pid };
+        match &self.proof {
+            Proof::Pidfd { pidfd } | Proof::Kernel { pidfd: Some(pidfd), .. } => {
+                if has_exited(pidfd)? {
+                    Err(gone)
+                } else {
+                    Ok(())
+                }
+            }
+            Proof::Kernel { connect, pidfd: None } => {
+                let ticks = connect.task.start_time.as_nanos() as u64 / NANOS_PER_TICK;
+                if start_ticks(self.pid).is_ok_and(|now| now == ticks) { Ok(()) } else { Err(gone) }
+            }
+            Proof::StartTime { ticks } => {
+                if start_ticks(self.pid).is_ok_and(|now| now == *ticks) {
+                    Ok(())
+                } else {
+                    Err(gone)
+                }
+            }
+        }
+    }
+
+    /// The container whose process this is, as the runtime's own level of its cgroup names it.
+    pub fn container(&self) -> Option<Container> {
+        self.cgroup.as_deref().and_then(Container::of_cgroup)
+    }
+
+    pub fn caller_key(&self) -> CallerKey {
+        self.container().map_or(CallerKey::Uid(self.uid), |container| CallerKey::Container(container.cgroup))
+    }
+}
+
+/// Since 2.6 `/proc/PID/stat` counts in hundredths of a second, whatever the kernel's own tick is.
+const NANOS_PER_TICK: u64 = 10_000_000;
+
+/// SO_PEERPIDFD (Linux ≥ 6.5); `None` where the kernel does not know it.
+fn peer_pidfd(socket: &impl AsFd) -> Result<Option<OwnedFd>, Refusal> {
+    match pidfd::of_peer(socket.as_fd()) {
+        Ok(pidfd) => Ok(Some(pidfd)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(None),
+        // Reaped before the kernel kept pidfds of reaped peers (Linux < 6.16).
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL | libc::ENODATA)) => {
+            Err(Refusal::Gone { pid: 0 })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn pidfd_inode(pidfd: &OwnedFd) -> io::Result<u64> {
+    let stat = nix::sys::stat::fstat(pidfd)?;
+    Ok(stat.st_ino)
+}
+
+/// A pidfd becomes readable when its process has exited.
+fn has_exited(pidfd: &OwnedFd) -> io::Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    Ok(poll(&mut fds, PollTimeout::ZERO)? > 0)
+}
+
+/// Field 22 of `/proc/PID/stat`: when the process started, in ticks since boot.
+fn start_ticks(pid: u32) -> Result<u64, Refusal> {
+    let mut text = String::new();
+    let file = std::fs::File::open(format!("/proc/{pid}/stat"));
+    let read = file.and_then(|file| file.take(4096).read_to_string(&mut text));
+    let fields = read.ok().and_then(|_| parse_start_ticks(&text));
+    fields.ok_or(Refusal::Gone { pid })
+}
+
+/// The name in field 2 may hold anything, `) S 1 (` and line feeds included: the last parenthesis ends it.
+fn parse_start_ticks(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+fn procfs_cgroup(pid: u32) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+}
+
+impl fmt::Display for Grade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Peercred => "peercred",
+            Self::Pidfd => "pidfd",
+            Self::Kernel => "kernel",
+        })
+    }
+}
+
+impl FromStr for Grade {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Peercred, Self::Pidfd, Self::Kernel]
+            .into_iter()
+            .find(|grade| grade.to_string() == text)
+            .ok_or(())
+    }
+}
+
+impl Refusal {
+    /// The one label under which refusals are counted.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoRecord => "no_record",
+            Self::ForeignRecord => "foreign_record",
+            Self::ForeignPidNamespace => "foreign_pid_namespace",
+            Self::Gone { .. } => "gone",
+            Self::BelowMinimum { .. } => "below_minimum",
+            Self::Socket(_) => "socket",
+        }
+    }
+
+    /// The number under which an operator finds it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoRecord => "E0401",
+            Self::ForeignRecord => "E0402",
+            Self::ForeignPidNamespace => "E0403",
+            Self::Gone { .. } => "E0404",
+            Self::BelowMinimum { .. } => "E0405",
+            Self::Socket(_) => "E0406",
+        }
+    }
+}
+
+/// The one call for which there is no safe wrapper.
+mod pidfd {
+    #![expect(unsafe_code, reason = "nix does not know SO_PEERPIDFD")]
+
+    use std::{
+        io,
+        os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    };
+
+    const SO_PEERPIDFD: libc::c_int = 77;
+
+    pub(super) fn of_peer(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+        let mut fd: libc::c_int = -1;
+        let mut length = libc::socklen_t::try_from(size_of_val(&fd)).expect("a size of 4 fits");
+        // SAFETY: both pointers are to live locals of the sizes given, and the kernel writes no further.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_PEERPIDFD,
+                (&raw mut fd).cast(),
+                &raw mut length,
+            )
+        };
+        if result != 0 || fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just installed `fd` for us; nobody else holds it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_shift_the_fields_of_stat() {
+        let fields: Vec<String> = (3..=52).map(|n| n.to_string()).collect();
+        for name in ["sh", "a) S 1 (b\nUid: 0", ")", "((("] {
+            let stat = format!("12 ({name}) {}", fields.join(" "));
+            assert_eq!(parse_start_ticks(&stat), Some(22), "{name:?}");
+        }
+        assert_eq!(parse_start_ticks(""), None);
+        assert_eq!(parse_start_ticks("1 (x) S 1"), None);
+    }
+
+    #[test]
+    fn a_peer_without_hooks_is_found_at_the_best_grade_of_this_kernel() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let peer = Peer::of(&ours, None, Grade::Peercred).unwrap();
+        assert_eq!(peer.pid, std::process::id());
+        assert!(peer.grade >= Grade::Peercred);
+        let refused = Peer::of(&ours, None, Grade::Kernel).unwrap_err();
+        assert!(matches!(refused, Refusal::BelowMinimum { .. }));
+    }
+}
