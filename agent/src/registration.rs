@@ -1,5 +1,29 @@
 //! Selectors become the registration entries that they earn.
+//!
+//! Files → `load` → `EntryIndex`, which answers `matching`. `EntryFiles` keeps the index true while the files
+//! change; `lint` tells an operator what an entry does not say.
 
+mod canonical;
+mod dns;
+mod document;
 mod entry;
+mod files;
+mod index;
+mod json;
+mod lint;
+mod load;
+mod reader;
+mod remarks;
+mod render;
+mod values;
+mod warning;
+mod watch;
 
 pub use entry::{EntryId, RegistrationEntry};
+pub use files::{EntryFiles, EntryFilesTask, ReloadCounts};
+pub use index::EntryIndex;
+pub use lint::lint;
+pub use load::{Loaded, MAX_ENTRIES, MAX_FILE_BYTES, Origin, load};
+pub use render::render_toml;
+pub use values::{MAX_SVID_TTL, MIN_SVID_TTL};
+pub use warning::Warning;

@@ -1,0 +1,141 @@
+//! Which entries a set of selectors matches, without looking at the others.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use super::{EntryId, RegistrationEntry};
+use crate::attestation::{Selector, SelectorSet};
+
+/// All entries of this node, immutable.
+///
+/// Each entry is filed once, under that of its selectors which the fewest entries name. A process meets an
+/// entry only if it has that selector, so one look-up for each selector of the process finds all candidates,
+/// and few others: what a cluster shares (a uid, a namespace) is never what an entry is filed under while it
+/// has something rarer.
+#[derive(Debug, Default)]
+pub struct EntryIndex {
+    /// Sorted by id.
+    entries: Vec<Arc<RegistrationEntry>>,
+    /// Positions in `entries`.
+    filed: HashMap<Selector, Vec<usize>>,
+    /// Sorted.
+    expiries: Vec<SystemTime>,
+    /// Type, and value up to its first colon, of everything that an entry requires or excludes.
+    asked: HashSet<Selector>,
+}
+
+impl EntryIndex {
+    /// `entries` in any order; of two with the same id the first stays.
+    pub fn new(entries: impl IntoIterator<Item = RegistrationEntry>) -> Self {
+        let mut entries: Vec<_> = entries.into_iter().map(Arc::new).collect();
+        entries.sort_by(|a, b| a.id.cmp(&b.id));
+        entries.dedup_by(|later, first| later.id == first.id);
+        let mut expiries: Vec<SystemTime> = entries.iter().filter_map(|entry| entry.expires_at).collect();
+        expiries.sort();
+        Self { filed: file(&entries), asked: asked(&entries), entries, expiries }
+    }
+
+    /// The entries that a process with `selectors` has earned at `now`, sorted by id.
+    ///
+    /// An entry is earned when the process has all its selectors, is known to have nothing that it excludes,
+    /// and it has not expired. Costs one look-up for each selector, and one check for each candidate.
+    pub fn matching(&self, selectors: &SelectorSet, now: SystemTime) -> Vec<Arc<RegistrationEntry>> {
+        let mut found: Vec<usize> = selectors
+            .iter()
+            .filter_map(|selector| self.filed.get(selector))
+            .flatten()
+            .copied()
+            .filter(|at| earns(selectors, &self.entries[*at], now))
+            .collect();
+        found.sort_unstable();
+        found.into_iter().map(|at| Arc::clone(&self.entries[at])).collect()
+    }
+
+    /// The entries that require nothing beyond `selectors`, whatever they exclude and whenever they expire.
+    pub(super) fn requiring_at_most(
+        &self,
+        selectors: &SelectorSet,
+    ) -> impl Iterator<Item = &RegistrationEntry> {
+        selectors
+            .iter()
+            .filter_map(|selector| self.filed.get(selector))
+            .flatten()
+            .map(|at| &*self.entries[*at])
+            .filter(|entry| entry.selectors.iter().all(|selector| selectors.contains(selector)))
+    }
+
+    /// When an entry expires next, after `now`: until then the same selectors match the same entries.
+    pub fn next_expiry(&self, now: SystemTime) -> Option<SystemTime> {
+        self.expiries.get(self.expiries.partition_point(|at| *at <= now)).copied()
+    }
+
+    pub fn get(&self, id: &EntryId) -> Option<&Arc<RegistrationEntry>> {
+        let at = self.entries.binary_search_by(|entry| entry.id.cmp(id)).ok()?;
+        self.entries.get(at)
+    }
+
+    /// Sorted by id, the expired ones too.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<RegistrationEntry>> {
+        self.entries.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether any entry, expired or not, requires or excludes `kind:field:…`, as `names("unix", "sha256")` asks:
+    /// what no entry asks about need not be learned.
+    pub fn names(&self, kind: &str, field: &str) -> bool {
+        self.asked.contains(&Selector::new(kind, field)) || self.asked.contains(&Selector::new(kind, ""))
+    }
+}
+
+impl PartialEq for EntryIndex {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+fn file(entries: &[Arc<RegistrationEntry>]) -> HashMap<Selector, Vec<usize>> {
+    let mut named: HashMap<&Selector, usize> = HashMap::new();
+    for selector in entries.iter().flat_map(|entry| &entry.selectors) {
+        *named.entry(selector).or_default() += 1;
+    }
+    let mut filed: HashMap<Selector, Vec<usize>> = HashMap::new();
+    for (at, entry) in entries.iter().enumerate() {
+        // An entry without selectors is filed nowhere, and so never matches.
+        if let Some(rarest) = entry.selectors.iter().min_by_key(|selector| named[selector]) {
+            filed.entry(rarest.clone()).or_default().push(at);
+        }
+    }
+    filed
+}
+
+fn asked(entries: &[Arc<RegistrationEntry>]) -> HashSet<Selector> {
+    let field = |selector: &Selector| {
+        let field = selector.value().split(':').next().unwrap_or_default();
+        Selector::new(selector.kind(), field)
+    };
+    entries.iter().flat_map(|entry| entry.selectors.iter().chain(&entry.exclude)).map(field).collect()
+}
+
+/// The rule itself. Unknown is not absent: a gap in what is known of the process fails an exclusion.
+fn earns(process: &SelectorSet, entry: &RegistrationEntry, now: SystemTime) -> bool {
+    let lacks = |excluded: &Selector| match excluded.value() {
+        "" => process.surely_lacks_kind(excluded.kind()),
+        _ => process.surely_lacks(excluded),
+    };
+    entry.expires_at.is_none_or(|end| now < end)
+        && entry.selectors.iter().all(|selector| process.contains(selector))
+        && entry.exclude.iter().all(lacks)
+}
+
+#[cfg(test)]
+mod tests;

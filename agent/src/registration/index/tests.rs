@@ -1,0 +1,205 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn selector(text: &str) -> Selector {
+    let (kind, value) = text.split_once(':').unwrap_or((text, ""));
+    Selector::new(kind, value)
+}
+
+fn process(selectors: &[&str]) -> SelectorSet {
+    selectors.iter().map(|text| selector(text)).collect()
+}
+
+fn entry(id: &str, selectors: &[&str], exclude: &[&str]) -> RegistrationEntry {
+    let sorted = |list: &[&str]| {
+        let mut list: Vec<Selector> = list.iter().map(|text| selector(text)).collect();
+        list.sort();
+        list.dedup();
+        list
+    };
+    RegistrationEntry {
+        id: EntryId::new(id),
+        spiffe_id: format!("spiffe://example.org/{id}").parse().unwrap(),
+        selectors: sorted(selectors),
+        exclude: sorted(exclude),
+        x509_svid_ttl: None,
+        dns_names: Vec::new(),
+        hint: String::new(),
+        expires_at: None,
+    }
+}
+
+fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+fn ids(index: &EntryIndex, process: &SelectorSet, now: SystemTime) -> Vec<String> {
+    index.matching(process, now).iter().map(|entry| entry.id.to_string()).collect()
+}
+
+#[test]
+fn an_entry_matches_when_all_its_selectors_are_met() {
+    let index = EntryIndex::new([
+        entry("b", &["unix:uid:1"], &[]),
+        entry("a", &["unix:uid:1", "unix:gid:1"], &[]),
+        entry("c", &["unix:uid:1", "unix:gid:2"], &[]),
+    ]);
+    assert_eq!(ids(&index, &process(&["unix:uid:1", "unix:gid:1", "unix:path:/x"]), at(0)), ["a", "b"]);
+    assert_eq!(ids(&index, &process(&["unix:gid:1"]), at(0)), [""; 0]);
+}
+
+#[test]
+fn an_exclusion_needs_certain_absence() {
+    let index = EntryIndex::new([
+        entry("a", &["unix:uid:1"], &["docker"]),
+        entry("b", &["unix:uid:1"], &["k8s:ns:x"]),
+    ]);
+    let mut set = process(&["unix:uid:1"]);
+    assert_eq!(ids(&index, &set, at(0)), ["a", "b"]);
+    set.mark_gap(selector("docker:label"));
+    assert_eq!(ids(&index, &set, at(0)), ["b"]);
+    set.insert(selector("k8s:ns:y"));
+    assert_eq!(ids(&index, &set, at(0)), ["b"]);
+    set.insert(selector("k8s:ns:x"));
+    assert_eq!(ids(&index, &set, at(0)), [""; 0]);
+}
+
+#[test]
+fn an_entry_matches_until_the_instant_it_expires() {
+    let mut first = entry("a", &["unix:uid:1"], &[]);
+    first.expires_at = Some(at(10));
+    let mut second = entry("b", &["unix:uid:1"], &[]);
+    second.expires_at = Some(at(20));
+    let index = EntryIndex::new([first, second]);
+    let set = process(&["unix:uid:1"]);
+    assert_eq!(ids(&index, &set, at(9)), ["a", "b"]);
+    assert_eq!(ids(&index, &set, at(10)), ["b"]);
+    assert_eq!(index.next_expiry(at(9)), Some(at(10)));
+    assert_eq!(index.next_expiry(at(10)), Some(at(20)));
+    assert_eq!(index.next_expiry(at(20)), None);
+}
+
+#[test]
+fn an_entry_without_selectors_never_matches() {
+    let index = EntryIndex::new([entry("a", &[], &[])]);
+    assert_eq!(ids(&index, &process(&["unix:uid:1"]), at(0)), [""; 0]);
+}
+
+#[test]
+fn entries_are_found_by_id_and_what_they_ask_about_is_known() {
+    let index =
+        EntryIndex::new([entry("b", &["unix:sha256:00"], &["docker"]), entry("a", &["unix:uid:1"], &[])]);
+    assert_eq!(index.get(&EntryId::new("b")).unwrap().id.as_str(), "b");
+    assert_eq!(index.get(&EntryId::new("c")), None);
+    assert!(index.names("unix", "sha256") && index.names("docker", "label") && !index.names("unix", "path"));
+}
+
+#[test]
+fn a_process_among_100_000_entries_costs_only_its_own_candidates() {
+    let entries = (0..100_000).map(|n| {
+        entry(&format!("{n:06}"), &["unix:uid:0", "k8s:ns:default", &format!("k8s:pod-label:app:{n}")], &[])
+    });
+    let index = EntryIndex::new(entries);
+    let set = process(&["unix:uid:0", "k8s:ns:default", "k8s:pod-label:app:77"]);
+    assert_eq!(ids(&index, &set, at(0)), ["000077"]);
+    let candidates: usize = set.iter().filter_map(|selector| index.filed.get(selector)).map(Vec::len).sum();
+    assert_eq!(candidates, 1);
+}
+
+/// Selectors of a small world, so that they meet often; with and without a value.
+fn any_selector() -> impl Strategy<Value = Selector> {
+    ("[abc]", "[xy](:[12])?").prop_map(|(kind, value)| Selector::new(kind, value))
+}
+
+fn any_exclusion() -> impl Strategy<Value = Selector> {
+    prop_oneof![any_selector(), "[abc]".prop_map(|kind| Selector::new(kind, ""))]
+}
+
+fn any_entry() -> impl Strategy<Value = RegistrationEntry> {
+    (
+        "[a-e][0-9]{2}",
+        proptest::collection::btree_set(any_selector(), 1..4),
+        proptest::collection::btree_set(any_exclusion(), 0..2),
+        proptest::option::of(0..4u64),
+    )
+        .prop_map(|(id, selectors, exclude, expires_at)| RegistrationEntry {
+            selectors: selectors.into_iter().collect(),
+            exclude: exclude.into_iter().collect(),
+            expires_at: expires_at.map(at),
+            ..entry(&id, &[], &[])
+        })
+}
+
+fn any_process() -> impl Strategy<Value = SelectorSet> {
+    let gap =
+        prop_oneof![any_exclusion(), ("[abc]", "[xy]").prop_map(|(kind, value)| Selector::new(kind, value))];
+    (proptest::collection::vec(any_selector(), 0..10), proptest::collection::vec(gap, 0..2)).prop_map(
+        |(selectors, gaps)| {
+            let mut set: SelectorSet = selectors.into_iter().collect();
+            gaps.into_iter().for_each(|gap| set.mark_gap(gap));
+            set
+        },
+    )
+}
+
+/// The rule in the plainest words, over all that is known and unknown of the process.
+fn plainly_earns(process: &SelectorSet, entry: &RegistrationEntry, now: SystemTime) -> bool {
+    let below = |name: &Selector, of: &Selector| {
+        name.kind() == of.kind()
+            && (of.value().is_empty()
+                || name.value() == of.value()
+                || name.value().starts_with(&format!("{}:", of.value())))
+    };
+    for wanted in &entry.selectors {
+        if !process.iter().any(|has| has == wanted) {
+            return false;
+        }
+    }
+    for unwanted in &entry.exclude {
+        let whole_type = unwanted.value().is_empty();
+        let has = process
+            .iter()
+            .any(|has| if whole_type { has.kind() == unwanted.kind() } else { has == unwanted });
+        let unknown = process
+            .gaps()
+            .any(|gap| if whole_type { gap.kind() == unwanted.kind() } else { below(unwanted, gap) });
+        if has || unknown {
+            return false;
+        }
+    }
+    match entry.expires_at {
+        Some(end) => end > now,
+        None => true,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn the_index_agrees_with_a_plain_scan(
+        entries in proptest::collection::vec(any_entry(), 0..40),
+        process in any_process(),
+        now in 0..5u64,
+    ) {
+        let mut unique: Vec<RegistrationEntry> = Vec::new();
+        for entry in &entries {
+            if unique.iter().all(|other| other.id != entry.id) {
+                unique.push(entry.clone());
+            }
+        }
+        let mut scanned: Vec<&RegistrationEntry> =
+            unique.iter().filter(|entry| plainly_earns(&process, entry, at(now))).collect();
+        scanned.sort_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
+
+        let index = EntryIndex::new(entries.clone());
+        let found = index.matching(&process, at(now));
+
+        prop_assert_eq!(found.iter().map(|entry| &**entry).collect::<Vec<_>>(), scanned);
+        prop_assert_eq!(index.len(), unique.len());
+        let next = unique.iter().filter_map(|entry| entry.expires_at).filter(|end| *end > at(now)).min();
+        prop_assert_eq!(index.next_expiry(at(now)), next);
+    }
+}

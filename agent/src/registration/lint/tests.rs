@@ -1,0 +1,157 @@
+use std::time::Duration;
+
+use super::*;
+use crate::registration::EntryId;
+
+fn selectors(list: &[&str]) -> Vec<Selector> {
+    let mut list: Vec<Selector> = list
+        .iter()
+        .map(|text| {
+            let (kind, value) = text.split_once(':').unwrap_or((text, ""));
+            Selector::new(kind, value)
+        })
+        .collect();
+    list.sort();
+    list
+}
+
+fn entry(id: &str, path: &str, required: &[&str]) -> RegistrationEntry {
+    RegistrationEntry {
+        id: EntryId::new(id),
+        spiffe_id: format!("spiffe://example.org/{path}").parse().unwrap(),
+        selectors: selectors(required),
+        exclude: Vec::new(),
+        x509_svid_ttl: None,
+        dns_names: Vec::new(),
+        hint: String::new(),
+        expires_at: None,
+    }
+}
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1000)
+}
+
+/// Code and entry of each remark.
+fn remarks(entries: impl IntoIterator<Item = RegistrationEntry>) -> Vec<(&'static str, String)> {
+    lint(&EntryIndex::new(entries), now())
+        .into_iter()
+        .map(|warning| (warning.code, warning.entry.map(|id| id.to_string()).unwrap_or_default()))
+        .collect()
+}
+
+fn codes_for(required: &[&str]) -> Vec<&'static str> {
+    remarks([entry("a", "web", required)]).into_iter().map(|(code, _)| code).collect()
+}
+
+const SURE: &[&str] = &["kernel:container:none", "unix:uid:7"];
+
+#[test]
+fn entries_that_name_their_workload_raise_no_remark() {
+    for required in [
+        SURE,
+        &["unix:uid:0", "unix:path:/usr/bin/envoy"],
+        &["k8s:ns:a", "k8s:sa:b"],
+        &["systemd:id:envoy.service"],
+        &["docker:label:app:web"],
+        &["kernel:exe:8:1:42"],
+    ] {
+        assert_eq!(codes_for(required), [""; 0], "{required:?}");
+    }
+}
+
+#[test]
+fn the_same_identity_for_more_conditions_adds_nothing() {
+    let wide = entry("wide", "web", SURE);
+    let narrow = entry("narrow", "web", &[SURE, &["unix:gid:1"]].concat());
+    let other = entry("other", "api", &[SURE, &["unix:gid:1"]].concat());
+    assert_eq!(remarks([wide, narrow, other]), [("W0611", "narrow".to_owned())]);
+}
+
+#[test]
+fn an_entry_that_excludes_less_or_lives_longer_adds_something() {
+    let mut wide = entry("wide", "web", SURE);
+    wide.exclude = selectors(&["docker"]);
+    let narrow = entry("narrow", "web", &[SURE, &["unix:gid:1"]].concat());
+    assert_eq!(remarks([wide.clone(), narrow.clone()]), []);
+    wide.exclude.clear();
+    wide.expires_at = Some(now() + Duration::from_secs(1));
+    assert_eq!(remarks([wide, narrow]), []);
+}
+
+#[test]
+fn of_two_equal_entries_the_later_is_needless() {
+    assert_eq!(remarks([entry("b", "web", SURE), entry("a", "web", SURE)]), [("W0611", "b".to_owned())]);
+}
+
+#[test]
+fn a_hint_is_remarked_when_both_entries_can_match() {
+    let hinted =
+        |id: &str, required: &[&str]| RegistrationEntry { hint: "h".into(), ..entry(id, id, required) };
+    let path = "unix:path:/x";
+    assert_eq!(
+        remarks([hinted("a", &[path, "unix:uid:7"]), hinted("b", &[path])]),
+        [("W0612", "b".to_owned())]
+    );
+    assert_eq!(remarks([hinted("a", &[path, "unix:uid:7"]), hinted("b", &[path, "unix:uid:8"])]), []);
+    let mut excluding = hinted("b", &[path]);
+    excluding.exclude = selectors(&["unix:uid:7"]);
+    assert_eq!(remarks([hinted("a", &[path, "unix:uid:7"]), excluding]), []);
+}
+
+#[test]
+fn a_user_alone_is_met_inside_containers_too() {
+    let index = EntryIndex::new([entry("a", "web", &["unix:uid:0"])]);
+    let warning = lint(&index, now()).remove(0);
+    assert_eq!(warning.code, "W0613");
+    assert!(warning.why.unwrap().starts_with("root inside any container"));
+    assert!(warning.fix.unwrap().contains("kernel:container:none"));
+    assert_eq!(codes_for(&["unix:gid:5", "unix:user:web"]), ["W0613"]);
+}
+
+#[test]
+fn an_entry_that_any_workload_meets_is_remarked() {
+    assert_eq!(codes_for(&["k8s:node-name:n1"]), ["W0614"]);
+    assert_eq!(codes_for(&["kernel:container:none"]), ["W0614"]);
+}
+
+#[test]
+fn unknown_selectors_name_the_nearest() {
+    let fix = |required: &str| {
+        let warning = lint(&EntryIndex::new([entry("a", "web", &[required])]), now()).remove(0);
+        (warning.code, warning.fix.unwrap())
+    };
+    assert_eq!(fix("unx:path:/x"), ("W0615", "did you mean `unix`?".into()));
+    assert_eq!(fix("k8s:pod-lable:app:web"), ("W0615", "did you mean `k8s:pod-label:app:web`?".into()));
+    assert_eq!(fix("kubernetes:x").0, "W0615");
+}
+
+#[test]
+fn values_that_no_attestor_writes_are_remarked() {
+    for (required, count) in [
+        ("unix:path:bin/x", 1),
+        ("unix:path:/bin/x", 0),
+        ("unix:sha256:ABCD", 1),
+        ("kernel:exe:8:1", 1),
+        ("docker:label", 1),
+        ("docker:label:a", 0),
+    ] {
+        let found = codes_for(&[required]).into_iter().filter(|code| *code == "W0616").count();
+        assert_eq!(found, count, "{required}");
+    }
+    for required in
+        ["unix:uid:root", "unix:uid:01", "unix:uid:+1", "unix:gid:99999999999", "kernel:netns:mine"]
+    {
+        assert!(codes_for(&[required, "unix:path:/x"]).contains(&"W0616"), "{required}");
+    }
+}
+
+#[test]
+fn dead_entries_are_remarked() {
+    let mut expired = entry("a", "web", SURE);
+    expired.expires_at = Some(now());
+    assert_eq!(remarks([expired]), [("W0617", "a".to_owned())]);
+    let mut contradictory = entry("a", "web", SURE);
+    contradictory.exclude = selectors(&["kernel"]);
+    assert_eq!(remarks([contradictory]), [("W0618", "a".to_owned())]);
+}
