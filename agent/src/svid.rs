@@ -1,5 +1,19 @@
 //! Fresh SVIDs for the entries in use, behind one atomic pointer.
+//!
+//! `SvidOwner` decides and publishes; `SvidCache` and its `Subscriber`s read and say what they use.
 
+mod cache;
+mod owner;
+mod rotation;
 mod snapshot;
+mod subscriber;
+mod wants;
 
-pub use snapshot::{Encodings, Identities, IssuedBundle, IssuedSvid};
+pub use cache::{Failure, Issuer, RotateError, SvidCache, SvidStats, Target};
+pub use owner::SvidOwner;
+pub use rotation::Schedule;
+pub use snapshot::{Encoded, Encodings, Identities, IssuedBundle, IssuedSvid, Snapshot};
+pub use subscriber::Subscriber;
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,26 @@
 //! What the serving side reads. Immutable, so a reader takes no lock.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 
 use crate::{
-    registration::RegistrationEntry,
+    registration::{EntryId, EntryIndex, RegistrationEntry},
     spiffe::{Bundle, X509Svid},
 };
+
+/// Everything that may be served at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub generation: u64,
+    pub index: Arc<EntryIndex>,
+    /// By entry; each belongs to the entry of that id in `index`.
+    pub svids: HashMap<EntryId, Arc<IssuedSvid>>,
+    pub bundle: Arc<IssuedBundle>,
+}
 
 /// An SVID of one entry, as it was issued.
 #[derive(Debug)]
@@ -39,17 +52,25 @@ pub struct Identities {
 
 /// Wire bytes of one generation, made by the first stage that needs them and shared by all later readers.
 #[derive(Debug, Default)]
-pub struct Encodings([OnceLock<Bytes>; Encodings::SLOTS]);
+pub struct Encodings([OnceLock<Encoded>; Encodings::SLOTS]);
+
+/// One encoding. Cloning shares the bytes; if they hold a key, their owner wipes them.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    pub bytes: Bytes,
+    /// Equal for equal content, also across restarts. Tells nothing about a key.
+    pub version: Arc<str>,
+}
 
 impl Encodings {
     /// How many encodings one SVID or bundle may have: one for each shape in which a stage serves it.
-    pub const SLOTS: usize = 8;
+    pub const SLOTS: usize = 16;
 
-    /// The bytes in `slot`, made by `encode` the first time.
+    /// What is in `slot`, made by `encode` the first time.
     ///
     /// # Panics
     /// When `slot` is not below [`Self::SLOTS`].
-    pub fn get(&self, slot: usize, encode: impl FnOnce() -> Bytes) -> Bytes {
+    pub fn get(&self, slot: usize, encode: impl FnOnce() -> Encoded) -> Encoded {
         self.0[slot].get_or_init(encode).clone()
     }
 }

@@ -1,0 +1,127 @@
+//! What the serving side holds: reads, subscriptions, and the operator's wish for fresh SVIDs.
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{snapshot::Snapshot, subscriber::Subscriber, wants::Wants};
+use crate::{
+    attestation::SelectorSet,
+    authority::{self, Authority, KeyPair, Signed, SvidRequest, Trust},
+    registration::EntryId,
+    spiffe::SpiffeId,
+};
+
+/// Most wishes of operators that wait to be looked at; the next one waits to be written down.
+pub(super) const COMMANDS: usize = 16;
+
+/// Signs SVIDs. The other side of the seam is a test's.
+pub trait Issuer: fmt::Debug + Send + Sync + 'static {
+    /// Makes a key and signs an SVID for it. Takes some ten microseconds and waits for nothing.
+    fn issue(&self, request: &SvidRequest) -> Result<Signed, authority::Error>;
+    fn trust(&self) -> watch::Receiver<Arc<Trust>>;
+}
+
+impl Issuer for Authority {
+    fn issue(&self, request: &SvidRequest) -> Result<Signed, authority::Error> {
+        let key = KeyPair::generate(self.config().key_type)?;
+        Authority::issue(self, request, &key)
+    }
+
+    fn trust(&self) -> watch::Receiver<Arc<Trust>> {
+        Authority::trust(self)
+    }
+}
+
+/// The serving side's door. Cheap to clone; the owner ends when the last one is gone.
+#[derive(Debug, Clone)]
+pub struct SvidCache {
+    pub(super) shared: Arc<Shared>,
+    pub(super) commands: mpsc::Sender<Command>,
+}
+
+/// What owner and readers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) snapshot: ArcSwap<Snapshot>,
+    /// The generation of the newest snapshot, stored before it shows here.
+    pub(super) published: watch::Sender<u64>,
+    pub(super) wants: Wants,
+    pub(super) stats: ArcSwap<SvidStats>,
+}
+
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) target: Target,
+    pub(super) answer: oneshot::Sender<Result<usize, RotateError>>,
+}
+
+/// Which SVIDs are to be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// All that are held.
+    All,
+    Id(SpiffeId),
+}
+
+/// Why an operator's rotation did not happen, or not wholly.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RotateError {
+    #[error("no entry has SPIFFE ID {0}")]
+    Unknown(SpiffeId),
+    #[error("{failed} SVIDs were not replaced and {done} were; entry {entry}: {why}")]
+    Failed { done: usize, failed: usize, entry: EntryId, why: String },
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+/// How the SVIDs of this node stand. Totals count since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SvidStats {
+    pub held: usize,
+    /// Entries with subscribers.
+    pub in_use: usize,
+    /// Entries with subscribers and no SVID.
+    pub pending: usize,
+    /// Entries whose last attempt failed.
+    pub failing: usize,
+    pub issued_total: u64,
+    pub failed_total: u64,
+    /// Let go unrenewed: expired, unused, or their entry went.
+    pub dropped_total: u64,
+    pub first_expiry: Option<SystemTime>,
+    pub last_failure: Option<Failure>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub entry: EntryId,
+    pub why: String,
+    pub at: SystemTime,
+}
+
+impl SvidCache {
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    /// A reader of what `selectors` earn.
+    pub fn subscribe(&self, selectors: Arc<SelectorSet>) -> Subscriber {
+        Subscriber::new(self.shared.clone(), selectors)
+    }
+
+    /// Replaces held SVIDs now. Returns how many, once they are published: none when nobody uses any.
+    ///
+    /// # Errors
+    /// See [`RotateError`]; the old SVIDs are served where no new one was made.
+    pub async fn rotate(&self, target: Target) -> Result<usize, RotateError> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command { target, answer }).await.map_err(|_| RotateError::Stopping)?;
+        answered.await.unwrap_or(Err(RotateError::Stopping))
+    }
+
+    pub fn stats(&self) -> Arc<SvidStats> {
+        self.shared.stats.load_full()
+    }
+}

@@ -1,0 +1,387 @@
+//! The one task that issues, renews and drops SVIDs and publishes what came of it.
+
+mod asked;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinError, JoinHandle},
+};
+
+use super::{
+    cache::{COMMANDS, Command, Failure, Issuer, RotateError, Shared, SvidCache, SvidStats, Target},
+    rotation::{Held, Rotation, Schedule},
+    snapshot::{IssuedBundle, IssuedSvid, Snapshot},
+};
+use crate::{
+    authority::{Error, Signed, SvidRequest, Trust},
+    registration::{EntryId, EntryIndex, RegistrationEntry},
+};
+use asked::Asked;
+
+/// Longest sleep: a clock that was set is noticed within this time.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// SVIDs made between two publications, at least and at most. Of many, a thirty-second part goes at once, so that
+/// publishing costs a bounded share.
+const CHUNK: std::ops::RangeInclusive<usize> = 64..=1024;
+const CHUNKS: usize = 32;
+
+/// Owns the SVIDs of this node. Made with the cache that reads from it.
+#[derive(Debug)]
+pub struct SvidOwner {
+    issuer: Arc<dyn Issuer>,
+    shared: Arc<Shared>,
+    rotation: Rotation,
+    entries: watch::Receiver<Arc<EntryIndex>>,
+    trust: watch::Receiver<Arc<Trust>>,
+    commands: mpsc::Receiver<Command>,
+    in_flight: Option<Chunk>,
+    asked: Vec<Asked>,
+    /// What the next publication holds.
+    next: Snapshot,
+    /// The last generation given away: one counter for SVIDs, bundles and snapshots, never reused.
+    generation: u64,
+    /// When an entry of the index expires next.
+    entry_expiry: Option<SystemTime>,
+    latest: SystemTime,
+    stats: SvidStats,
+}
+
+/// SVIDs being made on another thread.
+#[derive(Debug)]
+struct Chunk {
+    entries: Vec<Arc<RegistrationEntry>>,
+    results: JoinHandle<Vec<Result<Signed, Error>>>,
+}
+
+/// What woke the owner.
+enum Action {
+    Entries,
+    Trust,
+    Wants,
+    Command(Command),
+    Issued(Result<Vec<Result<Signed, Error>>, JoinError>),
+    Wake,
+}
+
+impl SvidOwner {
+    /// Makes owner and cache. The first snapshot holds the entries and the bundle of this moment and no SVIDs:
+    /// one is issued when somebody subscribes to it.
+    pub fn new(
+        issuer: Arc<dyn Issuer>,
+        mut entries: watch::Receiver<Arc<EntryIndex>>,
+        schedule: Schedule,
+        now: SystemTime,
+    ) -> (SvidCache, Self) {
+        let mut trust = issuer.trust();
+        let (first_trust, index) = (trust.borrow_and_update().clone(), entries.borrow_and_update().clone());
+        let generation = 1;
+        let bundle = issued_bundle(&first_trust, generation);
+        let entry_expiry = index.next_expiry(now);
+        let next = Snapshot { generation, index, svids: HashMap::new(), bundle };
+        let shared = Arc::new(Shared {
+            snapshot: ArcSwap::from_pointee(next.clone()),
+            published: watch::Sender::new(generation),
+            wants: Default::default(),
+            stats: Default::default(),
+        });
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let cache = SvidCache { shared: shared.clone(), commands: sender };
+        let owner = Self {
+            rotation: Rotation::new(schedule, first_trust.signers.clone()),
+            issuer,
+            shared,
+            entries,
+            trust,
+            commands,
+            in_flight: None,
+            asked: Vec::new(),
+            next,
+            generation,
+            entry_expiry,
+            latest: now,
+            stats: SvidStats::default(),
+        };
+        (cache, owner)
+    }
+
+    /// Works until the last [`SvidCache`] is gone, or it is dropped.
+    pub async fn run(mut self) {
+        while let Some(action) = self.next_action().await {
+            self.apply(action, SystemTime::now());
+        }
+    }
+
+    async fn next_action(&mut self) -> Option<Action> {
+        let sleep = self.sleep(SystemTime::now());
+        tokio::select! {
+            () = changed(&mut self.entries) => Some(Action::Entries),
+            () = changed(&mut self.trust) => Some(Action::Trust),
+            () = self.shared.wants.changed() => Some(Action::Wants),
+            command = self.commands.recv() => command.map(Action::Command),
+            results = results(&mut self.in_flight) => Some(Action::Issued(results)),
+            () = tokio::time::sleep(sleep) => Some(Action::Wake),
+        }
+    }
+
+    fn apply(&mut self, action: Action, now: SystemTime) {
+        let mut dirty = self.entries_by_time(now);
+        dirty |= match action {
+            Action::Entries => self.set_entries(now),
+            Action::Trust => self.set_trust(),
+            Action::Wants => self.take_wants(),
+            Action::Command(command) => self.ask(command),
+            Action::Issued(results) => self.take_results(results, now),
+            Action::Wake => false,
+        };
+        let expired = self.rotation.expire(now);
+        dirty |= self.drop_svids(&expired);
+        dirty |= self.start(now);
+        if dirty {
+            self.publish();
+        }
+        self.tell_stats();
+        self.answer();
+    }
+
+    fn set_entries(&mut self, now: SystemTime) -> bool {
+        self.next.index = self.entries.borrow_and_update().clone();
+        self.entry_expiry = self.next.index.next_expiry(now);
+        let edited = self.rotation.set_entries(&self.next.index, now);
+        self.drop_svids(&edited.drop);
+        for entry in edited.rewrap {
+            self.rewrap(entry);
+        }
+        // An entry that went and came back has subscribers who never saw it gone.
+        for (id, users) in self.shared.wants.all() {
+            self.want(&id, users);
+        }
+        true
+    }
+
+    /// Entries come and go by time alone as well, also when the clock is set back.
+    fn entries_by_time(&mut self, now: SystemTime) -> bool {
+        let went_back = now + Duration::from_secs(1) < self.latest;
+        self.latest = now;
+        (went_back || self.entry_expiry.is_some_and(|at| at <= now)) && self.set_entries(now)
+    }
+
+    fn set_trust(&mut self) -> bool {
+        let trust = self.trust.borrow_and_update().clone();
+        self.rotation.set_signers(&trust.signers);
+        if *trust.bundle == self.next.bundle.bundle {
+            return false;
+        }
+        let generation = self.generation();
+        self.next.bundle = issued_bundle(&trust, generation);
+        true
+    }
+
+    fn take_wants(&mut self) -> bool {
+        for (id, users) in self.shared.wants.take_changes() {
+            self.want(&id, users);
+        }
+        false
+    }
+
+    fn want(&mut self, id: &EntryId, users: usize) {
+        let lives = |entry: &&Arc<RegistrationEntry>| entry.expires_at.is_none_or(|end| self.latest < end);
+        if let Some(entry) = self.next.index.get(id).filter(lives) {
+            self.rotation.want(entry, users);
+        }
+    }
+
+    fn ask(&mut self, command: Command) -> bool {
+        let id = match &command.target {
+            Target::All => None,
+            Target::Id(id) if !self.next.index.iter().any(|entry| entry.spiffe_id == *id) => {
+                let _ = command.answer.send(Err(RotateError::Unknown(id.clone())));
+                return false;
+            }
+            Target::Id(id) => Some(id),
+        };
+        let entries = self.rotation.rotate(id);
+        let in_flight = self.in_flight.iter().flat_map(|chunk| &chunk.entries).map(|entry| &entry.id);
+        self.asked.push(Asked::new(entries, in_flight, command.answer));
+        false
+    }
+
+    /// Sends what is due to be made, one chunk at a time. Returns whether something unused was dropped.
+    fn start(&mut self, now: SystemTime) -> bool {
+        if self.in_flight.is_some() {
+            return false;
+        }
+        let chunk = (self.next.svids.len() / CHUNKS).clamp(*CHUNK.start(), *CHUNK.end());
+        let work = self.rotation.take_due(now, chunk);
+        if !work.issue.is_empty() {
+            let requests: Vec<_> = work.issue.iter().map(|entry| request(entry, now)).collect();
+            let issuer = self.issuer.clone();
+            let results = tokio::task::spawn_blocking(move || {
+                requests.iter().map(|request| issuer.issue(request)).collect()
+            });
+            self.in_flight = Some(Chunk { entries: work.issue, results });
+        }
+        self.drop_svids(&work.drop)
+    }
+
+    fn take_results(
+        &mut self,
+        results: Result<Vec<Result<Signed, Error>>, JoinError>,
+        now: SystemTime,
+    ) -> bool {
+        let Some(chunk) = self.in_flight.take() else { return false };
+        // A signer is announced before it signs: what is known now knows the signers of these results.
+        self.set_trust();
+        let failures_before = self.stats.failed_total;
+        match results {
+            Ok(results) => {
+                for (entry, result) in chunk.entries.iter().zip(results) {
+                    match result {
+                        Ok(signed) => self.hold(entry, signed, now),
+                        Err(error) => self.fail(entry, &error.to_string(), now),
+                    }
+                }
+            }
+            Err(error) => chunk.entries.iter().for_each(|entry| self.fail(entry, &error.to_string(), now)),
+        }
+        let failures = self.stats.failed_total - failures_before;
+        if let Some(Failure { entry, why, .. }) = self.stats.last_failure.as_ref().filter(|_| failures > 0) {
+            // One line for all of them: a thousand entries fail for one reason.
+            tracing::warn!(failures, %entry, why, "SVIDs were not issued; the last failure is shown");
+        }
+        true
+    }
+
+    fn hold(&mut self, entry: &RegistrationEntry, signed: Signed, now: SystemTime) {
+        let Signed { svid, signer } = signed;
+        self.stats.issued_total += 1;
+        let held = Held { not_after: svid.not_after, signer };
+        if self.rotation.issued(entry, held, now, random()) {
+            // The entry may have been edited since in what an SVID does not say.
+            if let Some(entry) = self.next.index.get(&entry.id).cloned() {
+                let generation = self.generation();
+                let id = entry.id.clone();
+                let issued = IssuedSvid { entry, svid, generation, encodings: Default::default() };
+                self.next.svids.insert(id, Arc::new(issued));
+            }
+        }
+        self.asked.iter_mut().for_each(|asked| asked.done(&entry.id));
+    }
+
+    fn fail(&mut self, entry: &RegistrationEntry, why: &str, now: SystemTime) {
+        self.rotation.failed(&entry.id, now, random());
+        self.stats.failed_total += 1;
+        self.stats.last_failure = Some(Failure { entry: entry.id.clone(), why: why.to_owned(), at: now });
+        self.asked.iter_mut().for_each(|asked| asked.failed(&entry.id, why));
+    }
+
+    fn rewrap(&mut self, entry: Arc<RegistrationEntry>) {
+        let generation = self.generation();
+        if let Some(held) = self.next.svids.get_mut(&entry.id) {
+            let svid = held.svid.clone();
+            *held = Arc::new(IssuedSvid { entry, svid, generation, encodings: Default::default() });
+        }
+    }
+
+    fn drop_svids(&mut self, ids: &[EntryId]) -> bool {
+        let mut dropped = false;
+        for id in ids {
+            if self.next.svids.remove(id).is_some() {
+                self.stats.dropped_total += 1;
+                dropped = true;
+            }
+            self.asked.iter_mut().for_each(|asked| asked.gone(id));
+        }
+        dropped
+    }
+
+    fn publish(&mut self) {
+        self.next.generation = self.generation();
+        self.shared.snapshot.store(Arc::new(self.next.clone()));
+        self.shared.published.send_replace(self.next.generation);
+    }
+
+    fn tell_stats(&mut self) {
+        let tally = self.rotation.tally();
+        let stats = SvidStats {
+            held: self.next.svids.len(),
+            in_use: tally.in_use,
+            pending: tally.pending,
+            failing: tally.failing,
+            first_expiry: self.rotation.first_end(),
+            ..self.stats.clone()
+        };
+        if stats != self.stats {
+            self.stats = stats;
+            self.shared.stats.store(Arc::new(self.stats.clone()));
+        }
+    }
+
+    /// After publishing, so that who is answered sees what it asked for.
+    fn answer(&mut self) {
+        let (open, ended): (Vec<_>, _) =
+            std::mem::take(&mut self.asked).into_iter().partition(Asked::is_open);
+        self.asked = open;
+        ended.into_iter().for_each(Asked::answer);
+    }
+
+    fn sleep(&self, now: SystemTime) -> Duration {
+        // What is due while a chunk is being made waits for its end, which wakes by itself.
+        let next = if self.in_flight.is_some() { self.rotation.first_end() } else { self.rotation.wake_at() };
+        [next, self.entry_expiry]
+            .into_iter()
+            .flatten()
+            .map(|at| at.duration_since(now).unwrap_or_default())
+            .fold(LONGEST_SLEEP, Duration::min)
+    }
+
+    fn generation(&mut self) -> u64 {
+        self.generation += 1;
+        self.generation
+    }
+}
+
+fn request(entry: &RegistrationEntry, now: SystemTime) -> SvidRequest {
+    SvidRequest {
+        id: entry.spiffe_id.clone(),
+        dns_names: entry.dns_names.clone(),
+        ttl: entry.x509_svid_ttl,
+        now,
+    }
+}
+
+fn issued_bundle(trust: &Trust, generation: u64) -> Arc<IssuedBundle> {
+    Arc::new(IssuedBundle { bundle: (*trust.bundle).clone(), generation, encodings: Default::default() })
+}
+
+/// A source that ended changes no more.
+async fn changed<T>(source: &mut watch::Receiver<T>) {
+    if source.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn results(in_flight: &mut Option<Chunk>) -> Result<Vec<Result<Signed, Error>>, JoinError> {
+    match in_flight {
+        Some(chunk) => (&mut chunk.results).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// From 0 to 1. Without a random generator nothing is issued anyway; then the middle will do.
+fn random() -> f64 {
+    let mut bytes = [0; 4];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_or(0.5, |()| f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! One reader of what a set of selectors earns.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    cache::Shared,
+    snapshot::{Identities, Snapshot},
+};
+use crate::{
+    attestation::SelectorSet,
+    registration::{EntryIndex, RegistrationEntry},
+};
+
+/// Reads what its selectors earn, and says so to the owner by existing: what it matches is issued and renewed.
+///
+/// Takes no lock while the same entries match.
+#[derive(Debug)]
+pub struct Subscriber {
+    shared: Arc<Shared>,
+    published: watch::Receiver<u64>,
+    selectors: Arc<SelectorSet>,
+    matched: Option<Matched>,
+    /// Generations of what was last returned, the bundle's last.
+    returned: Option<Vec<u64>>,
+}
+
+/// What the selectors match in one index, and from when to when.
+#[derive(Debug)]
+struct Matched {
+    index: Arc<EntryIndex>,
+    entries: Vec<Arc<RegistrationEntry>>,
+    from: SystemTime,
+    until: Option<SystemTime>,
+}
+
+impl Subscriber {
+    pub(super) fn new(shared: Arc<Shared>, selectors: Arc<SelectorSet>) -> Self {
+        let published = shared.published.subscribe();
+        Self { shared, published, selectors, matched: None, returned: None }
+    }
+
+    /// What the selectors earn now. SVIDs that are missing are asked for and counted as pending.
+    pub fn current(&mut self) -> Identities {
+        let identities = self.read(SystemTime::now());
+        self.returned = Some(generations(&identities));
+        identities
+    }
+
+    /// Waits until what the selectors earn differs from what was last returned; returns at once the first time.
+    /// Intermediate states may be missed, the last never is. Cancel-safe.
+    pub async fn next(&mut self) -> Identities {
+        loop {
+            // Marked as seen, then read: an update in between is seen twice, never missed.
+            self.published.borrow_and_update();
+            let identities = self.read(SystemTime::now());
+            let generations = generations(&identities);
+            if self.returned.as_ref() != Some(&generations) {
+                self.returned = Some(generations);
+                return identities;
+            }
+            self.change().await;
+        }
+    }
+
+    /// Waits until nothing is pending, `timeout` at most.
+    pub async fn settled(&mut self, timeout: Duration) -> Identities {
+        let deadline = Instant::now() + timeout;
+        loop {
+            self.published.borrow_and_update();
+            let identities = self.current();
+            if identities.pending == 0 || timeout_at(deadline, self.change()).await.is_err() {
+                return identities;
+            }
+        }
+    }
+
+    /// The process was judged again: these are its selectors now.
+    pub fn set_selectors(&mut self, selectors: Arc<SelectorSet>) {
+        self.selectors = selectors;
+        let matched = self.matched.take();
+        // Its uses are carried over by the next match, or ended by drop.
+        self.matched = matched.map(|matched| Matched { until: Some(matched.from), ..matched });
+    }
+
+    async fn change(&mut self) {
+        // The sender lives in `shared`, so it outlasts this receiver.
+        if self.published.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn read(&mut self, now: SystemTime) -> Identities {
+        let snapshot = self.shared.snapshot.load_full();
+        let entries = self.entries(&snapshot, now);
+        let svids: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| snapshot.svids.get(&entry.id))
+            .filter(|issued| now < issued.svid.not_after)
+            .cloned()
+            .collect();
+        Identities { pending: entries.len() - svids.len(), svids, bundle: snapshot.bundle.clone() }
+    }
+
+    fn entries(&mut self, snapshot: &Snapshot, now: SystemTime) -> &[Arc<RegistrationEntry>] {
+        if !self.matched.as_ref().is_some_and(|matched| matched.holds(&snapshot.index, now)) {
+            let new = Matched {
+                entries: snapshot.index.matching(&self.selectors, now),
+                index: snapshot.index.clone(),
+                from: now,
+                until: snapshot.index.next_expiry(now),
+            };
+            let old = self.matched.replace(new);
+            let ids = |matched: &Option<Matched>| -> Vec<_> {
+                matched.iter().flat_map(|matched| &matched.entries).map(|entry| entry.id.clone()).collect()
+            };
+            let (old, new) = (ids(&old), ids(&self.matched));
+            if old != new {
+                self.shared.wants.replace(old.iter(), new.iter());
+            }
+        }
+        self.matched.as_ref().map_or(&[], |matched| &matched.entries)
+    }
+}
+
+impl Matched {
+    fn holds(&self, index: &Arc<EntryIndex>, now: SystemTime) -> bool {
+        Arc::ptr_eq(&self.index, index) && self.from <= now && self.until.is_none_or(|until| now < until)
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        if let Some(matched) = &self.matched {
+            self.shared.wants.replace(matched.entries.iter().map(|entry| &entry.id), std::iter::empty());
+        }
+    }
+}
+
+fn generations(identities: &Identities) -> Vec<u64> {
+    identities.svids.iter().map(|issued| issued.generation).chain([identities.bundle.generation]).collect()
+}
