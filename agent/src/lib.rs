@@ -20,3 +20,7 @@ pub mod registration;
 pub mod authority;
 /// Fresh SVIDs for the entries in use, behind one atomic pointer.
 pub mod svid;
+/// One connection's peer: attested once, then told what it has earned.
+pub mod caller;
+/// Envoy's Secret Discovery Service.
+pub mod sds;

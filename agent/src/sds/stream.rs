@@ -1,0 +1,230 @@
+//! Moves the bytes of one SDS call: requests in, answers out, a fresh one whenever something changed.
+
+use std::{future::pending, time::Duration};
+
+use bytes::Bytes;
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+use tokio::time::timeout;
+use tonic::{Code, Status};
+
+use super::{
+    names::Names,
+    request::{Limits, ReadError, RequestReader},
+    subscription::{Denied, Subscription, snapshot},
+    transport::{Gone, RequestBytes, ResponseBytes},
+};
+use crate::{open::Open, svid::Subscriber};
+
+/// What every SDS call of this node shares.
+#[derive(Debug)]
+pub struct Sds {
+    pub names: Names,
+    pub limits: Limits,
+    /// A response of which the client took no byte for so long ends its stream.
+    pub stalled: Duration,
+    /// How long a first answer waits for an SVID that is being issued.
+    pub issue_wait: Duration,
+    pub metrics: Metrics,
+}
+
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// StreamSecrets calls that are open.
+    pub streams: Gauge,
+    /// Responses handed to the transport.
+    pub pushes: Counter,
+    /// Responses replaced by a newer one before the client had room for them.
+    pub superseded: Counter,
+    pub nacks: Counter,
+    /// Streams ended because the client did not read.
+    pub stalled: Counter,
+}
+
+/// How a call ended, for the accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Served,
+    Refused(&'static str),
+    Shed(&'static str),
+}
+
+/// Why a call could not go on.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("client closed the call")]
+    Closed,
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    #[error("client did not read")]
+    Stalled,
+}
+
+/// StreamSecrets: serves until the client goes, is denied, or does not read.
+pub async fn serve(
+    sds: &Sds,
+    mut requests: impl RequestBytes,
+    mut responses: impl ResponseBytes,
+    mut subscriber: Subscriber,
+) -> Ended {
+    let _open = Open::count(&sds.metrics.streams);
+    subscriber.settled(sds.issue_wait).await;
+    let end = Stream::new(sds).run(&mut requests, &mut responses, &mut subscriber).await;
+    finish(sds, &mut responses, &end)
+}
+
+/// FetchSecrets: one request, one answer, without a nonce.
+pub async fn fetch(
+    sds: &Sds,
+    mut requests: impl RequestBytes,
+    mut responses: impl ResponseBytes,
+    mut subscriber: Subscriber,
+) -> Ended {
+    subscriber.settled(sds.issue_wait).await;
+    let end = match answer_once(sds, &mut requests, &mut responses, &mut subscriber).await {
+        Ok(()) => End::Closed,
+        Err(end) => end,
+    };
+    finish(sds, &mut responses, &end)
+}
+
+/// The one place that decides what a client reads when its call ends.
+/// Codes as the SPIRE agent gives them: a name that may not be had is `InvalidArgument`.
+fn status(end: &End) -> Status {
+    let code = match end {
+        End::Closed | End::Gone(_) => Code::Ok,
+        End::Stalled | End::Denied(Denied::Pending) => Code::Unavailable,
+        End::Unreadable(ReadError::Compressed) => Code::Unimplemented,
+        End::Unreadable(ReadError::TooLarge { .. }) => Code::ResourceExhausted,
+        End::Unreadable(_) | End::Denied(Denied::NotAuthorized(_) | Denied::WrongType(_)) => {
+            Code::InvalidArgument
+        }
+        End::Denied(Denied::NoValidator) => Code::Internal,
+    };
+    if code == Code::Ok { Status::new(code, "") } else { Status::new(code, end.to_string()) }
+}
+
+fn finish(sds: &Sds, responses: &mut impl ResponseBytes, end: &End) -> Ended {
+    tracing::debug!(%end, "SDS call ended");
+    match end {
+        End::Gone(_) => {}
+        End::Stalled => {
+            sds.metrics.stalled.inc();
+            responses.reset();
+        }
+        _ => responses.finish(&status(end)),
+    }
+    match end {
+        End::Closed | End::Gone(_) => Ended::Served,
+        End::Stalled => Ended::Shed("stalled"),
+        End::Unreadable(_) => Ended::Refused("malformed"),
+        End::Denied(_) => Ended::Refused("denied"),
+    }
+}
+
+async fn answer_once(
+    sds: &Sds,
+    requests: &mut impl RequestBytes,
+    responses: &mut impl ResponseBytes,
+    subscriber: &mut Subscriber,
+) -> Result<(), End> {
+    let mut reader = RequestReader::new(sds.limits);
+    let request = loop {
+        let bytes = requests.read().await.ok_or(ReadError::Malformed("it is missing"))??;
+        if let Some(request) = reader.read(&mut &*bytes)? {
+            break request;
+        }
+    };
+    let mut message = snapshot(request, &subscriber.current(), &sds.names)?.bytes;
+    sds.metrics.pushes.inc();
+    while !message.is_empty() {
+        timeout(sds.stalled, responses.write(&mut message)).await.map_err(|_| End::Stalled)??;
+    }
+    Ok(())
+}
+
+struct Stream<'a> {
+    sds: &'a Sds,
+    reader: RequestReader,
+    subscription: Subscription,
+    /// What is left of the response being written.
+    sending: Bytes,
+    /// The newest response that has not begun to be written: a slow reader misses what stood here before.
+    waiting: Option<Bytes>,
+}
+
+impl<'a> Stream<'a> {
+    fn new(sds: &'a Sds) -> Self {
+        let reader = RequestReader::new(sds.limits);
+        Self { sds, reader, subscription: Subscription::default(), sending: Bytes::new(), waiting: None }
+    }
+
+    async fn run(
+        mut self,
+        requests: &mut impl RequestBytes,
+        responses: &mut impl ResponseBytes,
+        subscriber: &mut Subscriber,
+    ) -> End {
+        loop {
+            if self.sending.is_empty() {
+                self.sending = self.waiting.take().unwrap_or_default();
+            }
+            let done = tokio::select! {
+                bytes = requests.read() => match bytes {
+                    Some(Ok(bytes)) => self.on_bytes(&bytes, subscriber),
+                    Some(Err(gone)) => Err(gone.into()),
+                    None => Err(End::Closed),
+                },
+                identities = subscriber.next() => self.subscription.on_update(&identities, &self.sds.names)
+                    .map_err(End::from).map(|message| self.queue(message.map(|message| message.bytes))),
+                written = write(responses, &mut self.sending, self.sds.stalled) => written,
+            };
+            match done {
+                Ok(()) => {}
+                // What was asked for is on its way: the update that brings it answers.
+                Err(End::Denied(Denied::Pending)) => {}
+                Err(end) => return end,
+            }
+        }
+    }
+
+    fn on_bytes(&mut self, mut bytes: &[u8], subscriber: &mut Subscriber) -> Result<(), End> {
+        while let Some(request) = self.reader.read(&mut bytes)? {
+            if let Some(reason) = &request.error {
+                self.sds.metrics.nacks.inc();
+                tracing::warn!(names = ?request.names, %reason, "Envoy refused a secret (E0801)");
+            }
+            // The subscriber counts this state as seen, so what is new in it must go out now: an ACK that crosses
+            // a rotation would swallow it.
+            let identities = subscriber.current();
+            let message = self.subscription.on_request(request, &identities, &self.sds.names)?;
+            self.queue(message.map(|message| message.bytes));
+            let message = self.subscription.on_update(&identities, &self.sds.names)?;
+            self.queue(message.map(|message| message.bytes));
+        }
+        Ok(())
+    }
+
+    fn queue(&mut self, message: Option<Bytes>) {
+        let Some(message) = message else { return };
+        self.sds.metrics.pushes.inc();
+        if self.waiting.replace(message).is_some() {
+            self.sds.metrics.superseded.inc();
+        }
+    }
+}
+
+/// Writes some of `message`; waits for ever when there is nothing to write.
+async fn write(
+    responses: &mut impl ResponseBytes,
+    message: &mut Bytes,
+    stalled: Duration,
+) -> Result<(), End> {
+    if message.is_empty() {
+        return pending().await;
+    }
+    timeout(stalled, responses.write(message)).await.map_err(|_| End::Stalled)?.map_err(End::from)
+}
