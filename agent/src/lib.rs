@@ -24,3 +24,5 @@ pub mod svid;
 pub mod caller;
 /// Envoy's Secret Discovery Service.
 pub mod sds;
+/// The SPIFFE Workload API.
+pub mod workload_api;

@@ -1,0 +1,5 @@
+//! The SPIFFE Workload API.
+
+mod service;
+
+pub use service::{Metrics, WorkloadApi};
