@@ -26,3 +26,5 @@ pub mod caller;
 pub mod sds;
 /// The SPIFFE Workload API.
 pub mod workload_api;
+/// The public socket: HTTP/2, limits, and who serves which call.
+pub mod front;

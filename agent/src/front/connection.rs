@@ -1,0 +1,161 @@
+//! One connection: preface, calls, and an end when nothing is asked of it any more.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use h2::{
+    RecvStream,
+    server::{Builder, Connection, SendResponse},
+};
+use http::Request;
+use tokio::{
+    net::UnixStream,
+    pin,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+
+use super::{
+    Front, Outcome, Refused,
+    admission::ConnectionPlace,
+    bridge,
+    grpc::{Incoming, Outgoing},
+    keepalive,
+    watched::{Blocked, Watched},
+};
+use crate::{
+    caller::Caller,
+    sds::{self, transport::ResponseBytes},
+};
+
+const SDS_STREAM: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
+const SDS_FETCH: &str = "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets";
+
+/// Two default requests of an Envoy, 61 KB each, must fit, or it waits for us to open the window again.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+const MAX_HEADER_LIST: u32 = 8 << 10;
+/// How much one stream may have handed to `h2` and not yet written.
+const SEND_BUFFER: usize = 64 << 10;
+const PENDING_RESETS: usize = 20;
+const LOCAL_ERROR_RESETS: usize = 64;
+/// How long the last frames of a connection may take to leave.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Serves a connection to its end.
+pub(super) async fn serve(
+    front: &Arc<Front>,
+    socket: UnixStream,
+    caller: Arc<Caller>,
+    place: &ConnectionPlace,
+    stop: CancellationToken,
+) -> Outcome {
+    let limits = &front.limits;
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.streams_per_connection)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(Some(LOCAL_ERROR_RESETS));
+    let (socket, blocked) = Watched::new(socket);
+    let mut connection = match timeout(limits.preface_timeout, builder.handshake(socket)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(_)) => return Outcome::refused("not_http2"),
+        Err(_) => return Outcome::shed("preface_timeout"),
+    };
+    let outcome = calls(front, &mut connection, &blocked, &caller, place, stop).await;
+    // What is still to be written may leave, but not for ever.
+    connection.graceful_shutdown();
+    let _ = timeout(LINGER, async { while let Some(Ok(_)) = connection.accept().await {} }).await;
+    outcome
+}
+
+async fn calls(
+    front: &Arc<Front>,
+    connection: &mut Connection<Watched, Bytes>,
+    blocked: &Blocked,
+    caller: &Arc<Caller>,
+    place: &ConnectionPlace,
+    stop: CancellationToken,
+) -> Outcome {
+    let mut open = JoinSet::new();
+    let silent = keepalive::until_silent(connection.ping_pong());
+    let blocked = blocked.for_as_long_as(front.limits.stalled_timeout);
+    pin!(silent, blocked);
+    let mut asked = false;
+    let mut idle_until = Instant::now() + front.limits.first_request_timeout;
+    loop {
+        tokio::select! {
+            call = connection.accept() => match call {
+                Some(Ok((request, respond))) => {
+                    asked = true;
+                    front.metrics.calls.inc();
+                    match place.stream() {
+                        Ok(stream) => {
+                            let (front, caller) = (Arc::clone(front), Arc::clone(caller));
+                            open.spawn(async move {
+                                let _stream = stream;
+                                let outcome = self::call(&front, request, respond, caller).await;
+                                front.metrics.calls_ended.get_or_create(&outcome).inc();
+                            });
+                        }
+                        Err(Refused { reason }) => {
+                            Outgoing::new(respond).finish(&Status::unavailable(format!("limit {reason} is reached")));
+                            front.metrics.calls_ended.get_or_create(&Outcome::shed(reason)).inc();
+                        }
+                    }
+                }
+                // The client left, or broke the protocol: h2 has told it why.
+                Some(Err(_)) | None => return Outcome::SERVED,
+            },
+            Some(_) = open.join_next() => idle_until = Instant::now() + front.limits.idle_timeout,
+            () = sleep_until(idle_until), if open.is_empty() => {
+                return if asked { Outcome::SERVED } else { Outcome::shed("first_request_timeout") };
+            }
+            () = &mut silent => return Outcome::shed("keepalive"),
+            () = &mut blocked => return Outcome::shed("stalled"),
+            () = stop.cancelled() => return Outcome::SERVED,
+        }
+    }
+}
+
+async fn call(
+    front: &Front,
+    mut request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    caller: Arc<Caller>,
+) -> Outcome {
+    match request.uri().path() {
+        path @ (SDS_STREAM | SDS_FETCH) => {
+            let streams = path == SDS_STREAM;
+            let mut responses = Outgoing::new(respond);
+            let subscriber = match caller.subscribe().await {
+                Ok(subscriber) => subscriber,
+                Err(_) => {
+                    responses.finish(&Status::new(Code::Unavailable, "workload attestation failed"));
+                    return Outcome::refused("attestation");
+                }
+            };
+            let requests = Incoming(request.into_body());
+            let ended = if streams {
+                sds::serve(&front.sds, requests, responses, subscriber).await
+            } else {
+                sds::fetch(&front.sds, requests, responses, subscriber).await
+            };
+            match ended {
+                sds::Ended::Served => Outcome::SERVED,
+                sds::Ended::Refused(reason) => Outcome::refused(reason),
+                sds::Ended::Shed(reason) => Outcome::shed(reason),
+            }
+        }
+        _ => {
+            request.extensions_mut().insert(caller);
+            bridge::call(front.routes.clone(), request, respond, front.limits.stalled_timeout).await
+        }
+    }
+}

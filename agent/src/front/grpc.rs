@@ -1,0 +1,95 @@
+//! One gRPC call on an `h2` stream, as `sds::transport` wants it.
+
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
+use tonic::Status;
+
+use crate::sds::transport::{Gone, RequestBytes, ResponseBytes};
+
+/// The client's half. Room is given back as bytes are taken, so at most one window is ever held.
+pub(super) struct Incoming(pub(super) RecvStream);
+
+impl RequestBytes for Incoming {
+    async fn read(&mut self) -> Option<Result<Bytes, Gone>> {
+        let bytes = self.0.data().await?.map_err(|_| Gone);
+        Some(bytes.and_then(|bytes| {
+            self.0.flow_control().release_capacity(bytes.len()).map_err(|_| Gone)?;
+            Ok(bytes)
+        }))
+    }
+}
+
+/// Our half. The response's headers go out with its first byte, or with its status when there is none.
+pub(super) struct Outgoing {
+    respond: SendResponse<Bytes>,
+    stream: Option<SendStream<Bytes>>,
+}
+
+impl Outgoing {
+    pub(super) fn new(respond: SendResponse<Bytes>) -> Self {
+        Self { respond, stream: None }
+    }
+
+    fn open(&mut self) -> Result<&mut SendStream<Bytes>, Gone> {
+        if self.stream.is_none() {
+            let stream = self.respond.send_response(headers(HeaderMap::new()), false).map_err(|_| Gone)?;
+            self.stream = Some(stream);
+        }
+        self.stream.as_mut().ok_or(Gone)
+    }
+}
+
+impl ResponseBytes for Outgoing {
+    async fn write(&mut self, message: &mut Bytes) -> Result<(), Gone> {
+        write(self.open()?, message).await
+    }
+
+    fn finish(&mut self, status: &Status) {
+        let mut trailers = HeaderMap::new();
+        // A text that no header can carry is left out; the code stays.
+        if status.add_header(&mut trailers).is_err() {
+            trailers.insert("grpc-status", HeaderValue::from(status.code() as i32));
+        }
+        // Either fails only when the client is gone, and then there is nobody to tell.
+        let _ = match &mut self.stream {
+            Some(stream) => stream.send_trailers(trailers),
+            None => self.respond.send_response(headers(trailers), true).map(drop),
+        };
+    }
+
+    fn reset(&mut self) {
+        match &mut self.stream {
+            Some(stream) => stream.send_reset(Reason::ENHANCE_YOUR_CALM),
+            None => self.respond.send_reset(Reason::ENHANCE_YOUR_CALM),
+        }
+    }
+}
+
+/// Sends as much of `bytes` as the client has room for, once it has room for some.
+pub(super) async fn write(stream: &mut SendStream<Bytes>, bytes: &mut Bytes) -> Result<(), Gone> {
+    stream.reserve_capacity(bytes.len());
+    let room = poll_fn(|cx| {
+        use std::task::{Poll, ready};
+        // A stream is told of room once: what it was told before still holds.
+        while stream.capacity() == 0 {
+            match ready!(stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(Gone)),
+            }
+        }
+        Poll::Ready(Ok(stream.capacity()))
+    });
+    let room = room.await?;
+    let part = bytes.split_to(room.min(bytes.len()));
+    stream.send_data(part, false).map_err(|_| Gone)
+}
+
+fn headers(mut fields: HeaderMap) -> Response<()> {
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    let mut response = Response::new(());
+    *response.headers_mut() = fields;
+    response
+}
