@@ -28,3 +28,5 @@ pub mod sds;
 pub mod workload_api;
 /// The public socket: HTTP/2, limits, and who serves which call.
 pub mod front;
+/// Settings: one TOML file becomes facts.
+pub mod config;

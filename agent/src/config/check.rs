@@ -1,0 +1,323 @@
+//! Raw sections become checked ones.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use toml::Spanned;
+
+use super::{
+    paths::Directories,
+    raw::{
+        RawAttest, RawConfig, RawEntries, RawIssuer, RawKernel, RawLimits, RawRotation, RawSds, RawTelemetry,
+        Setting,
+    },
+    sections::{
+        Admin, Attest, AttestUnix, Config, Entries, Hooks, Issuer, IssuerKind, Kernel, KeyType, Limits, Log,
+        LogFormat, LogLevel, MinimumGrade, PathMeaning, Rotation, Sds, Telemetry, WorkloadApi,
+    },
+    text::FileText,
+    words::{GRADES, HOOKS, KEY_TYPES, LOG_FORMATS, LOG_LEVELS, PATH_MEANINGS},
+};
+use crate::{
+    problem::Problem,
+    registration::{MAX_SVID_TTL, MIN_SVID_TTL},
+    spiffe::{IdError, TrustDomain},
+};
+
+const STATE_DIR: &str = "/var/lib/vouch";
+const PUBLIC_SOCKET: &str = "/run/vouch/public/api.sock";
+const ADMIN_SOCKET: &str = "/run/vouch/admin/admin.sock";
+const ENTRY_FILE: &str = "/etc/vouch/entries.json";
+/// Most paths in one list.
+const MAX_PATHS: usize = 64;
+/// Longest name of a secret, as long as the longest SPIFFE ID, which is one too.
+const MAX_SECRET_NAME: usize = 2048;
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// As "1y" reads: 365.25 days.
+const YEAR: Duration = Duration::from_secs(31_557_600);
+
+/// Where settings come from: a file to point into, or command line flags.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Checker<'t> {
+    pub(super) file: Option<FileText<'t>>,
+    /// Absolute; relative paths go beneath it.
+    pub(super) base: &'t Path,
+}
+
+impl Checker<'_> {
+    pub(super) fn config(&self, raw: &RawConfig) -> Result<Config, Problem> {
+        let trust_domain = self.trust_domain(&raw.trust_domain)?;
+        let (state_dir, workload_api, admin) = self.places(raw)?;
+        Ok(Config {
+            trust_domain,
+            state_dir,
+            workload_api,
+            admin,
+            entries: self.entries(&raw.entries)?,
+            issuer: self.issuer(&raw.issuer)?,
+            rotation: self.rotation(&raw.rotation)?,
+            attest: self.attest(&raw.attest)?,
+            kernel: self.kernel(&raw.kernel)?,
+            sds: self.sds(&raw.sds)?,
+            limits: self.limits(&raw.limits)?,
+            telemetry: self.telemetry(&raw.telemetry)?,
+        })
+    }
+
+    pub(super) fn problem<T>(
+        &self,
+        code: &'static str,
+        title: impl Into<String>,
+        value: &Spanned<T>,
+    ) -> Problem {
+        let problem = Problem::new(code, title);
+        match self.file {
+            // Values that no file holds, defaults among them, have no place.
+            Some(file) if !value.span().is_empty() => problem.at(file.place(&value.span())),
+            _ => problem,
+        }
+    }
+
+    fn trust_domain(&self, setting: &Setting<String>) -> Result<TrustDomain, Problem> {
+        let Some(text) = setting else {
+            let problem = Problem::new("E0103", "`trust_domain` is missing")
+                .why("every identity that this node gives begins with it")
+                .fix("write it before the first section, such as trust_domain = \"example.org\"");
+            return Err(match self.file {
+                Some(file) => problem.at(file.place(&(0..0))),
+                None => problem,
+            });
+        };
+        text.get_ref().parse().map_err(|error: IdError| {
+            let fix = match text.get_ref().strip_prefix("spiffe://") {
+                Some(name) => format!("write the name alone: \"{name}\""),
+                None => "write a name such as \"example.org\"; upper case is never folded".to_owned(),
+            };
+            self.problem("E0104", format!("not a trust domain: {error}"), text).fix(fix)
+        })
+    }
+
+    fn places(&self, raw: &RawConfig) -> Result<(PathBuf, WorkloadApi, Admin), Problem> {
+        let state_text = &or(&raw.state_dir, STATE_DIR);
+        let public_text = &or(&raw.workload_api.socket, PUBLIC_SOCKET);
+        let admin_text = &or(&raw.admin.socket, ADMIN_SOCKET);
+        let state_dir = self.path("state_dir", state_text)?;
+        let socket = self.socket("socket", public_text)?;
+        let admin = self.socket("socket", admin_text)?;
+
+        let mut public = vec![(socket.clone(), public_text)];
+        for text in self.bounded_list("also", &raw.workload_api.also)? {
+            let path = self.socket("also", text)?;
+            if public.iter().any(|(other, _)| *other == path) {
+                return Err(self.contradiction("a path of the public socket stands twice", text));
+            }
+            public.push((path, text));
+        }
+        let also = public[1..].iter().map(|(path, _)| path.clone()).collect();
+        self.directories(&Directories {
+            public,
+            admin: (admin.clone(), admin_text),
+            state: (state_dir.clone(), state_text),
+        })?;
+        Ok((state_dir, WorkloadApi { socket, also }, Admin { socket: admin }))
+    }
+
+    fn entries(&self, raw: &RawEntries) -> Result<Entries, Problem> {
+        if raw.files.is_none() {
+            return Ok(Entries { files: vec![PathBuf::from(ENTRY_FILE)] });
+        }
+        let list = self.bounded_list("files", &raw.files)?;
+        let files = list.iter().map(|text| self.path("files", text)).collect::<Result<_, _>>()?;
+        Ok(Entries { files })
+    }
+
+    fn issuer(&self, raw: &RawIssuer) -> Result<Issuer, Problem> {
+        let svid_ttl = self.duration("svid_ttl", &raw.svid_ttl, HOUR, MIN_SVID_TTL..=MAX_SVID_TTL)?;
+        if let Some(text) = raw.key_type.as_ref().filter(|text| text.get_ref() == "rsa-2048") {
+            return Err(self
+                .problem("E0111", "RSA keys are not supported by this build", text)
+                .why("they need the aws-lc-rs build, which does not exist yet")
+                .fix("write \"ec-p256\", or leave `key_type` out"));
+        }
+        let key_type = self.word("key_type", &raw.key_type, KEY_TYPES, KeyType::EcP256)?;
+        if let Some(text) = raw.kind.as_ref().filter(|text| text.get_ref() == "spire") {
+            return Err(self
+                .problem("E0111", "a SPIRE server as the issuer is not supported yet", text)
+                .why("this release signs with a CA of its own or with an intermediate from files")
+                .fix("write \"embedded\" or \"intermediate\""));
+        }
+        // `Some` for an intermediate: the word that asks for its files.
+        let kinds = [("embedded", None), ("intermediate", raw.kind.as_ref())];
+        let kind = match self.word("kind", &raw.kind, &kinds, None)? {
+            None => self.embedded(raw, svid_ttl)?,
+            Some(word) => self.intermediate(raw, word)?,
+        };
+        Ok(Issuer { kind, svid_ttl, key_type })
+    }
+
+    fn embedded(&self, raw: &RawIssuer, svid_ttl: Duration) -> Result<IssuerKind, Problem> {
+        for (key, setting) in [("certificate", &raw.certificate), ("key", &raw.key), ("roots", &raw.roots)] {
+            if let Some(text) = setting {
+                let title = format!("`{key}` is for kind = \"intermediate\" only");
+                return Err(self.contradiction(title, text));
+            }
+        }
+        let ca_ttl = self.duration("ca_ttl", &raw.ca_ttl, YEAR, Duration::from_secs(10)..=30 * YEAR)?;
+        if svid_ttl <= ca_ttl {
+            return Ok(IssuerKind::Embedded { ca_ttl });
+        }
+        let title = "`svid_ttl` is longer than `ca_ttl`";
+        let at = raw.svid_ttl.as_ref().or(raw.ca_ttl.as_ref());
+        Err(match at {
+            Some(text) => self.contradiction(title, text),
+            None => Problem::new("E0113", title),
+        }
+        .why("no SVID outlives the certificate that signed it"))
+    }
+
+    fn intermediate(&self, raw: &RawIssuer, kind: &Spanned<String>) -> Result<IssuerKind, Problem> {
+        let file = |key: &str, setting: &Setting<String>| match setting {
+            Some(text) => self.path(key, text),
+            None => Err(self
+                .problem("E0103", format!("`{key}` is missing"), kind)
+                .why("an intermediate needs `certificate`, `key` and `roots`")
+                .fix(format!("name a PEM file: {key} = \"{key}.pem\""))),
+        };
+        let kind = IssuerKind::Intermediate {
+            certificate: file("certificate", &raw.certificate)?,
+            key: file("key", &raw.key)?,
+            roots: file("roots", &raw.roots)?,
+        };
+        match &raw.ca_ttl {
+            Some(text) => Err(self.contradiction("`ca_ttl` is for kind = \"embedded\" only", text)),
+            None => Ok(kind),
+        }
+    }
+
+    fn rotation(&self, raw: &RawRotation) -> Result<Rotation, Problem> {
+        Ok(Rotation {
+            at: self.share("at", &raw.at, 0.5, 0.25..=0.9)?,
+            jitter: self.share("jitter", &raw.jitter, 0.1, 0.0..=0.5)?,
+        })
+    }
+
+    fn attest(&self, raw: &RawAttest) -> Result<Attest, Problem> {
+        let limit = self.size("hash_size_limit", &raw.unix.hash_size_limit, 512 << 20, 1 << 10..=64 << 30)?;
+        Ok(Attest {
+            minimum: self.word("minimum", &raw.minimum, GRADES, MinimumGrade::Peercred)?,
+            unix: AttestUnix {
+                path: self.word("path", &raw.unix.path, PATH_MEANINGS, PathMeaning::Verified)?,
+                hash_size_limit: limit,
+            },
+        })
+    }
+
+    fn kernel(&self, raw: &RawKernel) -> Result<Kernel, Problem> {
+        let hooks = self.word("hooks", &raw.hooks, HOOKS, Hooks::Auto)?;
+        // From 64 KiB on, the largest page of any kernel, every power of two is one of pages too.
+        let ring = self.size("ring", &raw.ring, 1 << 20, 64 << 10..=256 << 20)?;
+        match (&raw.ring, u32::try_from(ring)) {
+            (_, Ok(ring)) if ring.is_power_of_two() => Ok(Kernel { hooks, ring }),
+            (Some(text), _) => Err(self.out_of_bounds("ring", "a power of two, such as \"1MiB\"", text)),
+            (None, _) => Ok(Kernel { hooks, ring: 1 << 20 }),
+        }
+    }
+
+    /// Two names may not be one, unless they are empty: it would be the name of two secrets.
+    fn sds(&self, raw: &RawSds) -> Result<Sds, Problem> {
+        let names = [
+            or(&raw.default_svid_name, "default"),
+            or(&raw.default_bundle_name, "ROOTCA"),
+            or(&raw.default_all_bundles_name, "ALL"),
+        ];
+        for (at, name) in names.iter().enumerate() {
+            if name.get_ref().len() > MAX_SECRET_NAME {
+                return Err(self.out_of_bounds("name", &format!("up to {MAX_SECRET_NAME} bytes"), name));
+            }
+            let same =
+                |other: &&Spanned<String>| other.get_ref() == name.get_ref() && !name.get_ref().is_empty();
+            if let Some(other) = names[..at].iter().find(same) {
+                // Point at the one that the file holds.
+                let text = if name.span().is_empty() { other } else { name };
+                return Err(self.contradiction(format!("two secrets are named {:?}", name.get_ref()), text));
+            }
+        }
+        let [svid, bundle, all] = names.map(Spanned::into_inner);
+        Ok(Sds {
+            default_svid_name: svid,
+            default_bundle_name: bundle,
+            default_all_bundles_name: all,
+            disable_spiffe_cert_validation: flag(&raw.disable_spiffe_cert_validation),
+            partial: flag(&raw.partial),
+        })
+    }
+
+    fn limits(&self, raw: &RawLimits) -> Result<Limits, Problem> {
+        let wait = |key: &str, setting: &Setting<String>, seconds: u64| {
+            self.duration(key, setting, Duration::from_secs(seconds), Duration::from_millis(10)..=HOUR)
+        };
+        let request = |key: &str, setting: &Setting<String>, default: u64| {
+            // The bound is far below what a usize holds.
+            self.size(key, setting, default, 1 << 10..=64 << 20).map(|size| size as usize)
+        };
+        Ok(Limits {
+            connections: self.count("connections", &raw.connections, 16384)?,
+            connections_per_caller: self.count("connections_per_caller", &raw.connections_per_caller, 128)?,
+            streams_per_connection: self.count("streams_per_connection", &raw.streams_per_connection, 128)?,
+            streams_per_caller: self.count("streams_per_caller", &raw.streams_per_caller, 1024)?,
+            sds_request: request("sds_request", &raw.sds_request, 1 << 20)?,
+            request: request("request", &raw.request, 16 << 10)?,
+            names_per_stream: self.count("names_per_stream", &raw.names_per_stream, 128)?,
+            preface_timeout: wait("preface_timeout", &raw.preface_timeout, 2)?,
+            first_request_timeout: wait("first_request_timeout", &raw.first_request_timeout, 5)?,
+            attestation_timeout: wait("attestation_timeout", &raw.attestation_timeout, 5)?,
+            idle_timeout: wait("idle_timeout", &raw.idle_timeout, 60)?,
+            stalled_timeout: wait("stalled_timeout", &raw.stalled_timeout, 30)?,
+            attestations: self.count("attestations", &raw.attestations, 64)?,
+            attestations_per_caller: self.count(
+                "attestations_per_caller",
+                &raw.attestations_per_caller,
+                4,
+            )?,
+        })
+    }
+
+    fn telemetry(&self, raw: &RawTelemetry) -> Result<Telemetry, Problem> {
+        Ok(Telemetry {
+            metrics: self.loopback("metrics", &raw.metrics, SocketAddr::from((Ipv4Addr::LOCALHOST, 9988)))?,
+            log: Log {
+                format: self.word("format", &raw.log.format, LOG_FORMATS, LogFormat::Auto)?,
+                level: self.word("level", &raw.log.level, LOG_LEVELS, LogLevel::Info)?,
+            },
+        })
+    }
+
+    fn bounded_list<'r>(
+        &self,
+        key: &str,
+        setting: &'r Setting<Vec<Spanned<String>>>,
+    ) -> Result<&'r [Spanned<String>], Problem> {
+        match setting {
+            None => Ok(&[]),
+            Some(list) if list.get_ref().len() <= MAX_PATHS => Ok(list.get_ref()),
+            Some(list) => Err(self.out_of_bounds(key, &format!("up to {MAX_PATHS} paths"), list)),
+        }
+    }
+
+    fn contradiction<T>(&self, title: impl Into<String>, value: &Spanned<T>) -> Problem {
+        self.problem("E0113", title, value)
+    }
+}
+
+/// The setting, or a default that stands nowhere.
+fn or(setting: &Setting<String>, default: &str) -> Spanned<String> {
+    setting.clone().unwrap_or_else(|| Spanned::new(0..0, default.to_owned()))
+}
+
+fn flag(setting: &Setting<bool>) -> bool {
+    setting.as_ref().is_some_and(|value| *value.get_ref())
+}

@@ -1,0 +1,179 @@
+//! The file as it is written. The docs of these fields are the manual.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// A value, and where it stands in the file; absent means the default.
+pub(super) type Setting<T> = Option<Spanned<T>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawConfig {
+    /// Name of the trust domain that this node belongs to, such as "example.org". Required. It is stored at the
+    /// first start; another one later is refused.
+    pub(super) trust_domain: Setting<String>,
+    /// Directory of the agent's own state, mode 0700: above all the key of the embedded CA.
+    /// Default: "/var/lib/vouch".
+    pub(super) state_dir: Setting<String>,
+    pub(super) workload_api: RawWorkloadApi,
+    pub(super) admin: RawAdmin,
+    pub(super) entries: RawEntries,
+    pub(super) issuer: RawIssuer,
+    pub(super) rotation: RawRotation,
+    pub(super) attest: RawAttest,
+    pub(super) kernel: RawKernel,
+    pub(super) sds: RawSds,
+    pub(super) limits: RawLimits,
+    pub(super) telemetry: RawTelemetry,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct RawWorkloadApi {
+    /// Path of the socket that serves SDS, the Workload API, health and reflection to every local process; at
+    /// most 107 bytes. Default: "/run/vouch/public/api.sock".
+    pub(super) socket: Setting<String>,
+    /// Further paths at which the same socket appears, such as "/tmp/spire-agent/public/api.sock". Default: [].
+    pub(super) also: Setting<Vec<Spanned<String>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct RawAdmin {
+    /// Path of the operator's socket. It may not lie in or below the directory of the public socket, which
+    /// everyone may enter. Default: "/run/vouch/admin/admin.sock".
+    pub(super) socket: Setting<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct RawEntries {
+    /// Files of registration entries, .json or .toml, read again when they change.
+    /// Default: ["/etc/vouch/entries.json"].
+    pub(super) files: Setting<Vec<Spanned<String>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct RawIssuer {
+    /// Who signs: "embedded", a CA of this node's own, or "intermediate", a CA certificate from files.
+    /// Default: "embedded".
+    pub(super) kind: Setting<String>,
+    /// Lifetime of X.509-SVIDs whose entry names none: "2s" to "366days", and no longer than ca_ttl.
+    /// Default: "1h".
+    pub(super) svid_ttl: Setting<String>,
+    /// Lifetime of the embedded CA: "10s" to "30y". Default: "1y".
+    pub(super) ca_ttl: Setting<String>,
+    /// Keys of X.509-SVIDs: "ec-p256" or "ec-p384". Default: "ec-p256".
+    pub(super) key_type: Setting<String>,
+    /// PEM file of the CA certificate and what lies between it and a root; "intermediate" needs it.
+    pub(super) certificate: Setting<String>,
+    /// PEM file of the CA's key; "intermediate" needs it.
+    pub(super) key: Setting<String>,
+    /// PEM file of the roots, which become the trust bundle; "intermediate" needs it.
+    pub(super) roots: Setting<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct RawRotation {
+    /// Share of its lifetime after which an SVID is replaced: 0.25 to 0.9. Default: 0.5.
+    pub(super) at: Setting<f64>,
+    /// Share of `at` by which each SVID's replacement is moved, once, to either side: 0.0 to 0.5. Default: 0.1.
+    pub(super) jitter: Setting<f64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct RawAttest {
+    /// Weakest evidence about a caller that is accepted: "kernel", "pidfd" or "peercred".
+    /// Default: "peercred".
+    pub(super) minimum: Setting<String>,
+    pub(super) unix: RawAttestUnix,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct RawAttestUnix {
+    /// When a process gets unix:path: "verified", when the agent finds the same file at that path, or "spire",
+    /// always, as the process sees it in its own mount namespace. Default: "verified".
+    pub(super) path: Setting<String>,
+    /// Largest executable that is hashed for unix:sha256: "1KiB" to "64GiB". Default: "512MiB".
+    pub(super) hash_size_limit: Setting<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct RawKernel {
+    /// Kernel programs: "auto", as far as this kernel and our rights allow, "off", or "require", refuse to start
+    /// without them. Default: "auto".
+    pub(super) hooks: Setting<String>,
+    /// Size of the event ring: a power of two, "64KiB" to "256MiB". Default: "1MiB".
+    pub(super) ring: Setting<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct RawSds {
+    /// Name of the secret that is the caller's first SVID; "" for none. Default: "default".
+    pub(super) default_svid_name: Setting<String>,
+    /// Name of the secret that is the bundle of this trust domain; "" for none. Default: "ROOTCA".
+    pub(super) default_bundle_name: Setting<String>,
+    /// Name of the secret that is all bundles; "" for none. Default: "ALL".
+    pub(super) default_all_bundles_name: Setting<String>,
+    /// Send bundles as plain trusted CAs, without Envoy's SPIFFE validator. Default: false.
+    pub(super) disable_spiffe_cert_validation: Setting<bool>,
+    /// Answer a request with those of its names that the caller may have. Default: false, which refuses the
+    /// request for the first name that it may not.
+    pub(super) partial: Setting<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct RawLimits {
+    /// Connections to the public socket, all together. Default: 16384.
+    pub(super) connections: Setting<i64>,
+    /// Connections of one caller: of one container, else of one uid. Default: 128.
+    pub(super) connections_per_caller: Setting<i64>,
+    /// Streams of one connection. Default: 128.
+    pub(super) streams_per_connection: Setting<i64>,
+    /// Streams of one caller. Default: 1024.
+    pub(super) streams_per_caller: Setting<i64>,
+    /// Largest SDS request: "1KiB" to "64MiB". Default: "1MiB".
+    pub(super) sds_request: Setting<String>,
+    /// Largest other request: "1KiB" to "64MiB". Default: "16KiB".
+    pub(super) request: Setting<String>,
+    /// Secret names of one SDS stream. Default: 128.
+    pub(super) names_per_stream: Setting<i64>,
+    /// How long a new connection may take to begin HTTP/2. Default: "2s".
+    pub(super) preface_timeout: Setting<String>,
+    /// How long it may take to send its first request. Default: "5s".
+    pub(super) first_request_timeout: Setting<String>,
+    /// How long attesting a caller may take. Default: "5s".
+    pub(super) attestation_timeout: Setting<String>,
+    /// How long a connection may stay without a stream. Default: "60s".
+    pub(super) idle_timeout: Setting<String>,
+    /// How long a caller may leave unread what was sent to it. Default: "30s".
+    pub(super) stalled_timeout: Setting<String>,
+    /// Attestations under way at once, all together. Default: 64.
+    pub(super) attestations: Setting<i64>,
+    /// Attestations under way at once for one caller. Default: 4.
+    pub(super) attestations_per_caller: Setting<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct RawTelemetry {
+    /// Loopback address of /metrics, /live, /ready and /started, or "off". Default: "127.0.0.1:9988".
+    pub(super) metrics: Setting<String>,
+    pub(super) log: RawLog,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct RawLog {
+    /// "auto" (text on a terminal, else JSON), "text" or "json". Default: "auto".
+    pub(super) format: Setting<String>,
+    /// "error", "warn", "info", "debug" or "trace". Default: "info".
+    pub(super) level: Setting<String>,
+}

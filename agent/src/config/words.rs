@@ -1,0 +1,21 @@
+//! The words that settings may be, with what they mean: read and shown by the same tables.
+
+use super::sections::{Hooks, KeyType, LogFormat, LogLevel, MinimumGrade, PathMeaning};
+
+pub(super) const KEY_TYPES: &[(&str, KeyType)] =
+    &[("ec-p256", KeyType::EcP256), ("ec-p384", KeyType::EcP384)];
+pub(super) const GRADES: &[(&str, MinimumGrade)] =
+    &[("kernel", MinimumGrade::Kernel), ("pidfd", MinimumGrade::Pidfd), ("peercred", MinimumGrade::Peercred)];
+pub(super) const PATH_MEANINGS: &[(&str, PathMeaning)] =
+    &[("verified", PathMeaning::Verified), ("spire", PathMeaning::Spire)];
+pub(super) const HOOKS: &[(&str, Hooks)] =
+    &[("auto", Hooks::Auto), ("off", Hooks::Off), ("require", Hooks::Require)];
+pub(super) const LOG_FORMATS: &[(&str, LogFormat)] =
+    &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+pub(super) const LOG_LEVELS: &[(&str, LogLevel)] = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
