@@ -30,3 +30,9 @@ pub mod workload_api;
 pub mod front;
 /// Settings: one TOML file becomes facts.
 pub mod config;
+/// One list of what is wrong now.
+pub mod health;
+/// The admin socket: what the operator's commands ask.
+pub mod admin;
+/// Logs, metrics and probes.
+pub mod telemetry;

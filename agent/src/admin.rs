@@ -1,0 +1,138 @@
+//! The admin socket: what the operator's commands ask.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
+use vouch_proto::admin::{
+    Authority, Entry, Hook, ListEntriesRequest, ListEntriesResponse, RotateSvidsRequest, RotateSvidsResponse,
+    StatusRequest, StatusResponse, admin_server::Admin,
+};
+
+use crate::{
+    attestation::Selector,
+    health::{Node, warning_fact},
+    kernel::HookState,
+    registration::{EntryId, RegistrationEntry, lint},
+    svid::Target,
+};
+
+/// Answers root and the agent's own user; the socket's directory keeps others away as well.
+#[derive(Debug, Clone)]
+pub struct AdminApi {
+    pub node: Arc<Node>,
+}
+
+#[tonic::async_trait]
+impl Admin for AdminApi {
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        check_caller(&request)?;
+        Ok(Response::new(status(&self.node, SystemTime::now())))
+    }
+
+    async fn list_entries(
+        &self,
+        request: Request<ListEntriesRequest>,
+    ) -> Result<Response<ListEntriesResponse>, Status> {
+        check_caller(&request)?;
+        let (index, svids) = (self.node.entries.current(), self.node.svids.snapshot());
+        let mut entries: Vec<Entry> = index.iter().map(|entry| listed(entry)).collect();
+        for entry in &mut entries {
+            let held = svids.svids.get(&EntryId::new(entry.id.as_str()));
+            entry.svid_not_after = held.map_or(0, |issued| seconds(issued.svid.not_after));
+        }
+        let found = lint(&index, SystemTime::now());
+        let lint = self.node.entries.warnings().iter().chain(&found).map(warning_fact).collect();
+        Ok(Response::new(ListEntriesResponse { entries, lint }))
+    }
+
+    async fn rotate_svids(
+        &self,
+        request: Request<RotateSvidsRequest>,
+    ) -> Result<Response<RotateSvidsResponse>, Status> {
+        check_caller(&request)?;
+        let target = match request.into_inner().spiffe_id.as_str() {
+            "" => Target::All,
+            id => Target::Id(id.parse().map_err(|error| Status::invalid_argument(format!("{id}: {error}")))?),
+        };
+        let rotated = self
+            .node
+            .svids
+            .rotate(target)
+            .await
+            .map_err(|error| Status::failed_precondition(error.to_string()))?;
+        Ok(Response::new(RotateSvidsResponse { rotated: rotated as u64 }))
+    }
+}
+
+fn check_caller<T>(request: &Request<T>) -> Result<(), Status> {
+    let caller = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
+    match caller {
+        Some(caller) if caller.uid() == 0 || caller.uid() == nix::unistd::geteuid().as_raw() => Ok(()),
+        _ => Err(Status::permission_denied("only root and the agent's own user may use the admin socket")),
+    }
+}
+
+fn status(node: &Node, now: SystemTime) -> StatusResponse {
+    let svids = node.svids.stats();
+    let counters = node.capture.as_ref().and_then(|capture| capture.counters().ok());
+    StatusResponse {
+        version: env!("CARGO_PKG_VERSION").into(),
+        trust_domain: node.trust_domain.to_string(),
+        pid: std::process::id(),
+        started_at: seconds(node.started_at),
+        grade: node.grade().to_string(),
+        minimum_grade: node.front.minimum.to_string(),
+        hooks: node.capture.iter().flat_map(|capture| capture.hooks()).map(hook).collect(),
+        authority: Some(Authority {
+            kind: node.issuer.into(),
+            not_after: seconds(node.authority.expires()),
+            bundle_authorities: u32::try_from(node.authority.bundle().x509_authorities.len())
+                .unwrap_or(u32::MAX),
+        }),
+        entries: node.entries.current().len() as u64,
+        svids: svids.held as u64,
+        earliest_expiry: svids.first_expiry.map_or(0, seconds),
+        connections: count(node.front.metrics.connections.get()),
+        sds_streams: count(node.front.sds.metrics.streams.get()),
+        workload_api_streams: count(node.workload_api.streams.get()),
+        nacks: node.front.sds.metrics.nacks.get(),
+        sockets: node.sockets.iter().map(|path| format!("unix://{}", path.display())).collect(),
+        facts: node.facts(now),
+        processes: node.processes.as_ref().map_or(0, |processes| processes.counters().size as u64),
+        lost_events: counters.map_or(0, |counters| counters.events_lost),
+    }
+}
+
+fn hook(hook: &crate::kernel::Hook) -> Hook {
+    let (state, reason) = match &hook.state {
+        HookState::Attached => ("attached", String::new()),
+        HookState::Off(reason) => ("off", reason.clone()),
+    };
+    Hook { name: hook.name.to_string(), state: state.into(), reason }
+}
+
+fn listed(entry: &RegistrationEntry) -> Entry {
+    let texts = |selectors: &[Selector]| selectors.iter().map(ToString::to_string).collect();
+    Entry {
+        id: entry.id.to_string(),
+        spiffe_id: entry.spiffe_id.to_string(),
+        selectors: texts(&entry.selectors),
+        exclude: texts(&entry.exclude),
+        x509_svid_ttl: entry.x509_svid_ttl.map_or(0, |ttl| ttl.as_secs()),
+        dns_names: entry.dns_names.clone(),
+        hint: entry.hint.clone(),
+        expires_at: entry.expires_at.map_or(0, seconds),
+        svid_not_after: 0,
+    }
+}
+
+fn count(gauge: i64) -> u64 {
+    u64::try_from(gauge).unwrap_or(0)
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().try_into().unwrap_or(i64::MAX))
+}

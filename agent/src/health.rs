@@ -1,0 +1,138 @@
+//! One list of what is wrong now. Status, probes and metrics all read this one.
+
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
+
+use crate::{
+    attestation::Grade,
+    authority::Authority,
+    front::Front,
+    kernel::{Capture, HookState},
+    problem::Problem,
+    process::Processes,
+    registration::{EntryFiles, Warning},
+    spiffe::TrustDomain,
+    svid::SvidCache,
+    workload_api,
+};
+use vouch_proto::admin::Fact;
+
+/// The running agent, as those see it who describe it.
+#[derive(Debug)]
+pub struct Node {
+    pub trust_domain: TrustDomain,
+    pub started_at: SystemTime,
+    pub issuer: &'static str,
+    pub capture: Option<Arc<Capture>>,
+    /// Why there is no capture.
+    pub capture_problem: Option<Problem>,
+    /// The hooks were switched off by configuration.
+    pub hooks_off: bool,
+    pub processes: Option<Processes>,
+    pub entries: EntryFiles,
+    pub authority: Authority,
+    pub svids: SvidCache,
+    pub front: Arc<Front>,
+    pub workload_api: workload_api::Metrics,
+    pub sockets: Vec<PathBuf>,
+}
+
+/// Most warnings of one kind of source that are listed at once.
+const LISTED: usize = 20;
+
+impl Node {
+    /// Best evidence that this node can give now.
+    pub fn grade(&self) -> Grade {
+        match &self.capture {
+            Some(capture) if capture.captures_connects() => Grade::Kernel,
+            _ => Grade::best_without_hooks(),
+        }
+    }
+
+    /// What is wrong, worst first.
+    pub fn facts(&self, now: SystemTime) -> Vec<Fact> {
+        let mut facts = self.degradations(now);
+        if self.entries.current().is_empty() {
+            let text = "there are no registration entries, so nobody has an identity";
+            facts.push(fact("W0650", WARNING, text, "write one into a file of [entries] files"));
+        }
+        if self.authority.warns(now) {
+            let text = format!(
+                "the signing certificate ends {}",
+                humantime::format_rfc3339_seconds(self.authority.expires())
+            );
+            facts.push(fact("W0230", WARNING, &text, "replace it before: see the README on the issuer"));
+        }
+        facts.extend(self.entries.warnings().iter().take(LISTED).map(warning_fact));
+        facts
+    }
+
+    /// Whether anything is worse than it should be.
+    pub fn is_degraded(&self, now: SystemTime) -> bool {
+        !self.degradations(now).is_empty()
+    }
+
+    fn degradations(&self, now: SystemTime) -> Vec<Fact> {
+        let mut facts: Vec<Fact> = self.capture_problem.iter().map(degraded).collect();
+        if self.hooks_off {
+            let text = "kernel hooks are switched off, so evidence is weaker than it could be";
+            facts.push(fact("E0750", DEGRADED, text, "set [kernel] hooks = \"auto\""));
+        }
+        if let Some(capture) = &self.capture {
+            facts.extend(capture.hooks().iter().filter_map(|hook| match &hook.state {
+                HookState::Attached => None,
+                HookState::Off(reason) => {
+                    let text = format!("hook {} is off: {reason}", hook.name);
+                    Some(fact("E0751", DEGRADED, &text, "a newer kernel or the missing right brings it"))
+                }
+            }));
+        }
+        if self.processes.as_ref().is_some_and(Processes::needs_resync) {
+            let text = "kernel events were lost and the process table is being rebuilt";
+            facts.push(fact("E0752", DEGRADED, text, "if this stays, enlarge [kernel] ring"));
+        }
+        facts.extend(self.entries.last_problem().iter().map(|problem| degraded(problem)));
+        facts.extend(self.authority.trouble().iter().map(|problem| degraded(problem)));
+        if now >= self.authority.expires() {
+            facts.push(fact("E0231", DEGRADED, "the signing certificate has expired", "replace it"));
+        }
+        if let Some(behind) = self.authority.clock_behind() {
+            let text =
+                format!("the clock is {} behind what this node has seen", humantime::format_duration(behind));
+            facts.push(fact("E0232", DEGRADED, &text, "set the clock"));
+        }
+        let failing = self.svids.stats().failing;
+        if failing > 0 {
+            let last = self
+                .svids
+                .stats()
+                .last_failure
+                .as_ref()
+                .map(|last| format!(": entry {}: {}", last.entry, last.why));
+            let text = format!("{failing} SVIDs cannot be issued{}", last.unwrap_or_default());
+            facts.push(fact("E0233", DEGRADED, &text, "it is tried again by itself"));
+        }
+        facts
+    }
+}
+
+const DEGRADED: &str = "degraded";
+const WARNING: &str = "warning";
+
+fn fact(code: &str, severity: &str, text: &str, fix: &str) -> Fact {
+    Fact { code: code.into(), severity: severity.into(), text: text.into(), fix: fix.into() }
+}
+
+fn degraded(problem: &Problem) -> Fact {
+    let place = problem.place.iter().map(|place| format!("\n{place}"));
+    let why = problem.why.iter().map(|why| format!("\nwhy: {why}"));
+    let text: String = std::iter::once(problem.title.clone()).chain(place).chain(why).collect();
+    fact(problem.code, DEGRADED, &text, problem.fix.as_deref().unwrap_or_default())
+}
+
+/// A remark on entries as a fact.
+pub fn warning_fact(warning: &Warning) -> Fact {
+    let place = warning.place.iter().map(|place| format!("\n{place}"));
+    let why = warning.why.iter().map(|why| format!("\nwhy: {why}"));
+    let text: String = std::iter::once(warning.title.clone()).chain(place).chain(why).collect();
+    fact(warning.code, WARNING, &text, warning.fix.as_deref().unwrap_or_default())
+}

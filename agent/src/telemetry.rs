@@ -1,0 +1,9 @@
+//! Logs, metrics and probes.
+
+mod http;
+mod log;
+mod metrics;
+
+pub use http::{Probes, serve};
+pub use log::{LogConfig, LogFormat, init};
+pub use metrics::registry;

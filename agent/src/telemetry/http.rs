@@ -1,0 +1,88 @@
+//! `/metrics`, `/live`, `/ready` and `/started`, on loopback.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::get,
+};
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// What the probes say.
+#[derive(Debug, Default)]
+pub struct Probes {
+    started: AtomicBool,
+}
+
+impl Probes {
+    /// From now on the sockets serve.
+    pub fn started(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    fn has_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+    }
+}
+
+struct Shared {
+    registry: Registry,
+    probes: Arc<Probes>,
+    ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
+
+/// Serves until `stop`. `ready` says why the node is not ready, when it is not.
+pub async fn serve(
+    listener: TcpListener,
+    registry: Registry,
+    probes: Arc<Probes>,
+    ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    stop: CancellationToken,
+) {
+    let shared = Arc::new(Shared { registry, probes, ready: Box::new(ready) });
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/live", get(async || "live\n"))
+        .route("/ready", get(is_ready))
+        .route("/started", get(has_started))
+        .with_state(shared);
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "metrics are no longer served (E0320)");
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let mut text = String::new();
+    match encode(&mut text, &shared.registry) {
+        Ok(()) => ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+            .into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn is_ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    if !shared.probes.has_started() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "starting\n".into());
+    }
+    match (shared.ready)() {
+        Ok(()) => (StatusCode::OK, "ready\n".into()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}
+
+async fn has_started(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
+    if shared.probes.has_started() {
+        (StatusCode::OK, "started\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+    }
+}

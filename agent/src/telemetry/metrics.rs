@@ -1,0 +1,215 @@
+//! Every metric of the agent, under its name. Durations are seconds; no label holds an id, a pid or a path.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{
+        counter::ConstCounter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+
+use crate::{
+    attestation::{Attestor, Grade},
+    config::Limits,
+    health::Node,
+};
+
+/// Registers what every stage counts. What is only known when asked is asked at each scrape.
+pub fn registry(node: Arc<Node>, attestor: &Attestor, limits: &Limits) -> Registry {
+    let mut registry = Registry::with_prefix("vouch");
+    let version = env!("CARGO_PKG_VERSION");
+    registry.register(
+        "build",
+        "What this agent was built from",
+        Info::new(vec![("version", version), ("crypto", "ring")]),
+    );
+
+    let front = &node.front.metrics;
+    registry.register(
+        "connections",
+        "Connections of the public socket that are open",
+        front.connections.clone(),
+    );
+    registry.register(
+        "connections_accepted",
+        "Connections accepted on the public socket",
+        front.accepted.clone(),
+    );
+    registry.register("connections_ended", "Connections by how they ended", front.connections_ended.clone());
+    registry.register("calls", "Calls begun on the public socket", front.calls.clone());
+    registry.register("calls_ended", "Calls by how they ended", front.calls_ended.clone());
+
+    let sds = &node.front.sds.metrics;
+    registry.register("sds_streams", "StreamSecrets calls that are open", sds.streams.clone());
+    registry.register("sds_responses", "Responses made for Envoys", sds.pushes.clone());
+    registry.register(
+        "sds_superseded",
+        "Responses replaced by a newer one before they were written",
+        sds.superseded.clone(),
+    );
+    registry.register("sds_nacks", "Responses that an Envoy refused", sds.nacks.clone());
+    registry.register("sds_stalled", "Streams ended because the client did not read", sds.stalled.clone());
+    registry.register(
+        "workload_api_streams",
+        "Workload API calls that are open",
+        node.workload_api.streams.clone(),
+    );
+
+    let attestation = attestor.metrics();
+    registry.register("attestations", "Attestations that gave selectors", attestation.attested.clone());
+    registry.register("attestations_failed", "Attestations that gave none", attestation.failed.clone());
+    registry.register(
+        "attestations_shed",
+        "Attestations turned away for want of room",
+        attestation.turned_away.clone(),
+    );
+    registry.register(
+        "attestation_gaps",
+        "Facts that could not be learned of an attested process",
+        attestation.gaps.clone(),
+    );
+    registry.register("files_hashed", "Executables read to be hashed", attestation.hashed.clone());
+    registry.register_with_unit(
+        "attestation",
+        "How long an attestation took",
+        Unit::Seconds,
+        attestation.seconds.clone(),
+    );
+
+    registry.register(
+        "limit",
+        "Limits in force, under the keys of [limits]; times in seconds",
+        limits_in_force(limits),
+    );
+    registry.register_collector(Box::new(Asked(node)));
+    registry
+}
+
+type LimitGauges = Family<[(&'static str, &'static str); 1], Gauge<f64, AtomicU64>>;
+
+fn limits_in_force(limits: &Limits) -> LimitGauges {
+    let gauges = LimitGauges::default();
+    for (key, limit) in [
+        ("connections", limits.connections as f64),
+        ("connections_per_caller", limits.connections_per_caller as f64),
+        ("streams_per_connection", limits.streams_per_connection as f64),
+        ("streams_per_caller", limits.streams_per_caller as f64),
+        ("sds_request", limits.sds_request as f64),
+        ("request", limits.request as f64),
+        ("names_per_stream", limits.names_per_stream as f64),
+        ("attestations", limits.attestations as f64),
+        ("attestations_per_caller", limits.attestations_per_caller as f64),
+        ("preface_timeout", limits.preface_timeout.as_secs_f64()),
+        ("first_request_timeout", limits.first_request_timeout.as_secs_f64()),
+        ("attestation_timeout", limits.attestation_timeout.as_secs_f64()),
+        ("idle_timeout", limits.idle_timeout.as_secs_f64()),
+        ("stalled_timeout", limits.stalled_timeout.as_secs_f64()),
+    ] {
+        gauges.get_or_create(&[("limit", key)]).set(limit);
+    }
+    gauges
+}
+
+/// What is asked at each scrape.
+#[derive(Debug)]
+struct Asked(Arc<Node>);
+
+impl Collector for Asked {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let node = &self.0;
+        let now = SystemTime::now();
+        let mut gauge = |name: &str, help: &str, value: f64| {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+        };
+        let svids = node.svids.stats();
+        gauge("entries", "Registration entries in force", node.entries.current().len() as f64)?;
+        gauge("svids", "X.509-SVIDs held", svids.held as f64)?;
+        gauge("svids_failing", "SVIDs whose last issue failed", svids.failing as f64)?;
+        gauge(
+            "svid_earliest_expiry_timestamp_seconds",
+            "When the first SVID ends; 0 when none is held",
+            unix(svids.first_expiry),
+        )?;
+        gauge(
+            "issuer_expiry_timestamp_seconds",
+            "When the signing certificate ends",
+            unix(Some(node.authority.expires())),
+        )?;
+        gauge(
+            "degraded",
+            "1 when something is worse than it should be: see vouch status",
+            f64::from(u8::from(node.is_degraded(now))),
+        )?;
+        let grade = node.grade();
+        gauge(
+            "evidence_grade",
+            "Best evidence: 0 peercred, 1 pidfd, 2 kernel",
+            f64::from(grade as u8 - Grade::Peercred as u8),
+        )?;
+        if let Some(processes) = &node.processes {
+            gauge("processes", "Processes in the table", processes.counters().size as f64)?;
+        }
+        for hook in node.capture.iter().flat_map(|capture| capture.hooks()) {
+            let attached = f64::from(u8::from(hook.state == crate::kernel::HookState::Attached));
+            gauge(
+                &format!("hook_{}_attached", hook.name),
+                "1 when this kernel program is attached",
+                attached,
+            )?;
+        }
+
+        let mut counter = |name: &str, help: &str, value: u64| {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+        };
+        let reloads = node.entries.counts();
+        counter("entry_reloads", "Readings of the entry files that were taken", reloads.accepted)?;
+        counter(
+            "entry_reloads_refused",
+            "Readings of the entry files that kept the old entries",
+            reloads.refused,
+        )?;
+        counter("svids_issued", "SVIDs issued", svids.issued_total)?;
+        counter("svids_failed", "Issues that failed", svids.failed_total)?;
+        if let Some(counters) = node.capture.as_ref().and_then(|capture| capture.counters().ok()) {
+            counter(
+                "kernel_connects",
+                "Connects on Unix sockets that the kernel recorded",
+                counters.connects,
+            )?;
+            counter(
+                "kernel_connects_without_storage",
+                "Connects for which the kernel had no room",
+                counters.connects_without_storage,
+            )?;
+            counter("kernel_handovers", "Records handed to an accepted socket", counters.handovers)?;
+            counter(
+                "kernel_handovers_without_record",
+                "Accepted sockets without a record",
+                counters.handovers_without_record,
+            )?;
+            counter(
+                "kernel_origins_lost",
+                "Processes for whose executable there was no room to note",
+                counters.origins_lost,
+            )?;
+            counter("kernel_events", "Events of processes", counters.events)?;
+            counter("kernel_events_lost", "Events of processes that were lost", counters.events_lost)?;
+        }
+        Ok(())
+    }
+}
+
+fn unix(time: Option<SystemTime>) -> f64 {
+    time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0.0, |since| since.as_secs_f64())
+}
