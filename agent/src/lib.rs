@@ -36,3 +36,5 @@ pub mod health;
 pub mod admin;
 /// Logs, metrics and probes.
 pub mod telemetry;
+/// Builds every part and runs them.
+pub mod app;

@@ -1,0 +1,173 @@
+//! Builds every part, wires the channels, spawns the tasks: reading this is reading the architecture.
+
+mod hardening;
+mod prepare;
+mod services;
+
+use std::{io, sync::Arc, time::SystemTime};
+
+use tokio::{
+    net::{TcpListener, UnixListener},
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+
+pub use prepare::{Prepared, prepare};
+
+use crate::{
+    attestation::Attestor,
+    authority::Authority,
+    config::IssuerKind,
+    front::Front,
+    health::Node,
+    problem::Problem,
+    process::Processes,
+    registration::EntryFiles,
+    svid::{Schedule, SvidOwner},
+    telemetry::{self, Probes},
+    workload_api::WorkloadApi,
+};
+
+/// Runs a prepared agent until SIGINT or SIGTERM. `ready` is called once everything serves.
+///
+/// # Errors
+/// When a part cannot start. Afterwards the agent degrades, and says so, but does not stop.
+pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Problem> {
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let Prepared { config, authority, capture, capture_problem, host, public, admin, metrics } = prepared;
+    let started_at = SystemTime::now();
+
+    // kernel → process
+    let mut processes = None;
+    let capture = match capture {
+        Some((capture, events)) => {
+            let capture = Arc::new(capture);
+            match Processes::follow((Arc::clone(&capture), events)).await {
+                Ok((table, follow)) => {
+                    processes = Some(table);
+                    tasks.spawn(async move {
+                        if let Err(error) = follow.run().await {
+                            tracing::error!(%error, "processes are no longer followed (E0753)");
+                        }
+                    });
+                }
+                Err(error) => tracing::error!(%error, "processes cannot be listed (E0753)"),
+            }
+            Some(capture)
+        }
+        None => None,
+    };
+
+    // attestation
+    let attestor = Arc::new(Attestor::new(services::attestor(&config), capture.clone(), host));
+
+    // registration
+    let (entries, watch_files) =
+        EntryFiles::open(config.entries.files.clone(), config.trust_domain.clone()).await?;
+    tasks.spawn(watch_files.run());
+    tasks.spawn(services::want_hashes(entries.subscribe(), Arc::clone(&attestor)));
+    tasks.spawn(services::reload_on_hangup(entries.clone()));
+
+    // authority → svid
+    tasks.spawn(authority.clone().maintain());
+    let schedule = Schedule { at: config.rotation.at, jitter: config.rotation.jitter };
+    let issuer: Arc<Authority> = Arc::new(authority.clone());
+    let (svids, owner) = SvidOwner::new(issuer, entries.subscribe(), schedule, started_at);
+    tasks.spawn(owner.run());
+
+    // sds, workload_api → front
+    let workload_api = WorkloadApi { issue_wait: services::ISSUE_WAIT, metrics: Default::default() };
+    let streams = workload_api.metrics.clone();
+    let (routes, health) = services::public(workload_api, config.limits.request).await?;
+    let sds = services::sds(&config);
+    let limits = services::limits(&config);
+    let front = Front::new(
+        limits,
+        services::minimum(&config),
+        capture.clone(),
+        Arc::clone(&attestor),
+        svids.clone(),
+        sds,
+        routes,
+    );
+    let front = Arc::new(front);
+    let sockets = public.iter().map(|(_, bound)| bound.path.clone()).collect();
+    let mut bound = vec![];
+    for (listener, socket) in public {
+        bound.push(socket);
+        tasks.spawn(Arc::clone(&front).run(listen(listener)?, stop.clone()));
+    }
+
+    // health, admin, telemetry
+    let node = Arc::new(Node {
+        trust_domain: config.trust_domain.clone(),
+        started_at,
+        issuer: match config.issuer.kind {
+            IssuerKind::Embedded { .. } => "embedded",
+            IssuerKind::Intermediate { .. } => "intermediate",
+        },
+        capture,
+        capture_problem,
+        hooks_off: config.kernel.hooks == crate::config::Hooks::Off,
+        processes,
+        entries,
+        authority,
+        svids,
+        front,
+        workload_api: streams,
+        sockets,
+    });
+    let (listener, socket) = admin;
+    bound.push(socket);
+    let incoming = UnixListenerStream::new(listen(listener)?);
+    let admin = services::admin(Arc::clone(&node))
+        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    tasks.spawn(async move {
+        if let Err(error) = admin.await {
+            tracing::error!(%error, "the admin socket is no longer served (E0321)");
+        }
+    });
+    let probes = Arc::new(Probes::default());
+    if let Some(listener) = metrics {
+        let listener = TcpListener::from_std(listener).map_err(|error| cannot_listen(&error))?;
+        let registry = telemetry::registry(Arc::clone(&node), &attestor, &config.limits);
+        let is_ready = services::readiness(Arc::clone(&node));
+        tasks.spawn(telemetry::serve(listener, registry, Arc::clone(&probes), is_ready, stop.clone()));
+    }
+    tasks.spawn(services::watch_health(health, Arc::clone(&node)));
+
+    probes.started();
+    ready(&node);
+    until_told_to_stop().await?;
+    tracing::info!("stopping");
+    stop.cancel();
+    // Names first: whoever reconnects now waits for the next agent instead of being refused by this one.
+    drop(bound);
+    tasks.shutdown().await;
+    Ok(())
+}
+
+fn listen(listener: std::os::unix::net::UnixListener) -> Result<UnixListener, Problem> {
+    UnixListener::from_std(listener).map_err(|error| cannot_listen(&error))
+}
+
+fn cannot_listen(error: &io::Error) -> Problem {
+    Problem::new("E0306", "a socket cannot be listened on")
+        .why(error.to_string())
+        .fix("see whether descriptors ran out")
+}
+
+async fn until_told_to_stop() -> Result<(), Problem> {
+    let cannot =
+        |error: io::Error| Problem::new("E0307", "signals cannot be received").why(error.to_string());
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

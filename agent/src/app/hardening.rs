@@ -1,0 +1,54 @@
+//! What the process gives up: core dumps, strangers' looks into its memory, and every capability it can do without.
+
+use std::io;
+
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::{
+    prctl,
+    resource::{Resource, getrlimit, setrlimit},
+};
+
+/// What is kept for good, and for what. Everything else is dropped once sockets are bound and hooks attached.
+pub(super) const KEPT: [(Capability, &str); 2] = [
+    (Capability::CAP_SYS_PTRACE, "the executable of another user's process"),
+    (Capability::CAP_DAC_READ_SEARCH, "cgroup ids to paths, and files of entries that others own"),
+];
+
+/// No core file and no look into this process's memory for others of its uid. Before any key is read.
+pub(super) fn hide_memory() -> io::Result<()> {
+    prctl::set_dumpable(false)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    Ok(())
+}
+
+/// As many descriptors as the hard limit allows: each connection is one, and each peer's pidfd another.
+/// Gives the limit.
+pub(super) fn raise_descriptors() -> io::Result<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(hard)
+}
+
+/// Keeps [`KEPT`], as far as it is held, and drops the rest for this thread and all it will start: call it while
+/// there is only one.
+pub(super) fn drop_capabilities() -> Result<CapsHashSet, caps::errors::CapsError> {
+    let held = caps::read(None, CapSet::Permitted)?;
+    let kept: CapsHashSet =
+        KEPT.iter().map(|(capability, _)| *capability).filter(|kept| held.contains(kept)).collect();
+    // Bounding first: it needs CAP_SETPCAP, which goes with the rest.
+    if held.contains(&Capability::CAP_SETPCAP) {
+        for capability in caps::all() {
+            if !kept.contains(&capability) && caps::has_cap(None, CapSet::Bounding, capability)? {
+                caps::drop(None, CapSet::Bounding, capability)?;
+            }
+        }
+    }
+    caps::clear(None, CapSet::Ambient)?;
+    caps::clear(None, CapSet::Inheritable)?;
+    caps::set(None, CapSet::Effective, &kept)?;
+    caps::set(None, CapSet::Permitted, &kept)?;
+    if let Err(error) = prctl::set_no_new_privs() {
+        tracing::warn!(%error, "no_new_privs cannot be set (W0720)");
+    }
+    Ok(kept)
+}

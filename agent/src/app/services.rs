@@ -1,0 +1,178 @@
+//! Parts as the configuration wants them, and the small tasks between them.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::sleep,
+};
+use tonic::{
+    service::Routes,
+    transport::{Server, server::Router},
+};
+use tonic_health::server::HealthReporter;
+use vouch_proto::{
+    admin::admin_server::AdminServer, workload::spiffe_workload_api_server::SpiffeWorkloadApiServer,
+};
+
+use crate::{
+    admin::AdminApi,
+    attestation::{Attestor, AttestorConfig, Grade, PathRule},
+    config::{Config, MinimumGrade, PathMeaning},
+    front::Limits,
+    health::Node,
+    problem::Problem,
+    registration::{EntryFiles, EntryIndex},
+    sds::{self, Names, NamesConfig, Sds},
+    workload_api::WorkloadApi,
+};
+
+/// How long a first answer waits for an SVID that is being issued.
+pub(super) const ISSUE_WAIT: Duration = Duration::from_secs(5);
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
+/// What the health service answers for, beside the whole.
+const SERVICES: [&str; 3] = ["", "SpiffeWorkloadAPI", "envoy.service.secret.v3.SecretDiscoveryService"];
+/// Largest admin request.
+const ADMIN_REQUEST: usize = 16 << 10;
+
+pub(super) fn attestor(config: &Config) -> AttestorConfig {
+    AttestorConfig {
+        path: match config.attest.unix.path {
+            PathMeaning::Verified => PathRule::Verified,
+            PathMeaning::Spire => PathRule::Spire,
+        },
+        hash_size_limit: config.attest.unix.hash_size_limit,
+        timeout: config.limits.attestation_timeout,
+        in_flight: config.limits.attestations,
+        in_flight_per_caller: config.limits.attestations_per_caller,
+        // A connection waits at most once, and no caller has more turns than its share, so the limits on connections
+        // bound the queue and nobody can fill it for others.
+        queued: config.limits.connections,
+    }
+}
+
+pub(super) fn minimum(config: &Config) -> Grade {
+    match config.attest.minimum {
+        MinimumGrade::Kernel => Grade::Kernel,
+        MinimumGrade::Pidfd => Grade::Pidfd,
+        MinimumGrade::Peercred => Grade::Peercred,
+    }
+}
+
+pub(super) fn limits(config: &Config) -> Limits {
+    let limits = &config.limits;
+    Limits {
+        connections: limits.connections,
+        connections_per_caller: limits.connections_per_caller,
+        streams_per_connection: u32::try_from(limits.streams_per_connection).unwrap_or(u32::MAX),
+        streams_per_caller: limits.streams_per_caller,
+        preface_timeout: limits.preface_timeout,
+        first_request_timeout: limits.first_request_timeout,
+        idle_timeout: limits.idle_timeout,
+        stalled_timeout: limits.stalled_timeout,
+    }
+}
+
+pub(super) fn sds(config: &Config) -> Sds {
+    let names = NamesConfig {
+        default_svid: config.sds.default_svid_name.clone(),
+        default_bundle: config.sds.default_bundle_name.clone(),
+        default_all_bundles: config.sds.default_all_bundles_name.clone(),
+        disable_spiffe_validator: config.sds.disable_spiffe_cert_validation,
+        partial: config.sds.partial,
+    };
+    Sds {
+        names: Names::new(names, &config.trust_domain),
+        limits: sds::Limits {
+            request_bytes: config.limits.sds_request,
+            names: config.limits.names_per_stream,
+        },
+        stalled: config.limits.stalled_timeout,
+        issue_wait: ISSUE_WAIT,
+        metrics: Default::default(),
+    }
+}
+
+/// Everything on the public socket that is not SDS.
+pub(super) async fn public(
+    workload_api: WorkloadApi,
+    request_bytes: usize,
+) -> Result<(Routes, HealthReporter), Problem> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    for service in SERVICES {
+        reporter.set_service_status(service, tonic_health::ServingStatus::Serving).await;
+    }
+    let unreflected = |error: tonic_reflection::server::Error| {
+        Problem::new("E0309", "gRPC reflection cannot be built").why(error.to_string())
+    };
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(vouch_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("SpiffeWorkloadAPI")
+            .with_service_name("envoy.service.secret.v3.SecretDiscoveryService")
+            .with_service_name("grpc.health.v1.Health")
+    };
+    let mut routes = Routes::builder();
+    routes
+        .add_service(SpiffeWorkloadApiServer::new(workload_api).max_decoding_message_size(request_bytes))
+        .add_service(health.max_decoding_message_size(request_bytes))
+        .add_service(reflection().build_v1().map_err(unreflected)?.max_decoding_message_size(request_bytes))
+        .add_service(
+            reflection().build_v1alpha().map_err(unreflected)?.max_decoding_message_size(request_bytes),
+        );
+    Ok((routes.routes(), reporter))
+}
+
+pub(super) fn admin(node: Arc<Node>) -> Router {
+    Server::builder()
+        .add_service(AdminServer::new(AdminApi { node }).max_decoding_message_size(ADMIN_REQUEST))
+}
+
+/// Executables are hashed only while some entry asks for it.
+pub(super) async fn want_hashes(mut entries: watch::Receiver<Arc<EntryIndex>>, attestor: Arc<Attestor>) {
+    loop {
+        attestor.want_hashes(entries.borrow_and_update().names("unix", "sha256"));
+        if entries.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// SIGHUP reads the entry files again, changed or not.
+pub(super) async fn reload_on_hangup(entries: EntryFiles) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    while hangups.recv().await.is_some() {
+        // A refusal is logged and kept by the files themselves.
+        let _ = entries.reload().await;
+    }
+}
+
+/// Why the node is not ready, when it is not. Degraded is ready: what is valid is served.
+pub(super) fn readiness(node: Arc<Node>) -> impl Fn() -> Result<(), String> + Send + Sync {
+    move || {
+        if SystemTime::now() >= node.authority.expires() {
+            return Err("the signing certificate has expired".into());
+        }
+        Ok(())
+    }
+}
+
+/// gRPC health follows readiness.
+pub(super) async fn watch_health(reporter: HealthReporter, node: Arc<Node>) {
+    let ready = readiness(node);
+    loop {
+        let status = match ready() {
+            Ok(()) => tonic_health::ServingStatus::Serving,
+            Err(_) => tonic_health::ServingStatus::NotServing,
+        };
+        for service in SERVICES {
+            reporter.set_service_status(service, status).await;
+        }
+        sleep(HEALTH_EVERY).await;
+    }
+}
