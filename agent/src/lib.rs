@@ -38,3 +38,5 @@ pub mod admin;
 pub mod telemetry;
 /// Builds every part and runs them.
 pub mod app;
+/// The commands of the `vouch` binary.
+pub mod cli;

@@ -1,0 +1,168 @@
+//! `vouch up` and `vouch run`: the agent itself.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+
+use super::{Common, first_entry};
+use crate::{
+    app,
+    config::{Choices, Config, Layout, LogLevel},
+    health::Node,
+    problem::Problem,
+    spiffe::TrustDomain,
+    telemetry::{self, LogConfig},
+};
+
+/// Where people's SPIRE configurations look for the agent's socket.
+const SPIRE_SOCKETS: [&str; 5] = [
+    "/tmp/spire-agent/public/api.sock",
+    "/run/spire/agent/public/api.sock",
+    "/run/spire/agent-sockets/spire-agent.sock",
+    "/run/spire/sockets/agent.sock",
+    "/run/spire/socket/agent.sock",
+];
+
+#[derive(Debug, Args)]
+pub(super) struct Up {
+    /// Where the authority and the entries are kept
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Name of the trust domain; made from the host name when this is the first start
+    #[arg(long, value_name = "NAME")]
+    trust_domain: Option<TrustDomain>,
+    /// Address of /metrics and the probes, or off
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<String>,
+    /// Also serve at the paths where SPIRE's clients look
+    #[arg(long)]
+    spire_socket: bool,
+    /// Make no first entry for the user that calls
+    #[arg(long)]
+    no_demo_entry: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[arg(long, value_name = "FILE", default_value = "/etc/vouch/vouch.toml")]
+    config: PathBuf,
+}
+
+pub(super) fn run(run: &Run, common: &Common) -> Result<ExitCode, Problem> {
+    let mut config = Config::load(&run.config)?;
+    if common.socket.is_some() {
+        config.workload_api.socket = common.public_socket()?;
+    }
+    if let Some(socket) = &common.admin_socket {
+        config.admin.socket.clone_from(socket);
+    }
+    start_log(&config);
+    tracing::info!("configuration in force:\n{}", config.show());
+    serve(config, |node| {
+        for socket in &node.sockets {
+            tracing::info!("serving at unix://{}", socket.display());
+        }
+    })
+}
+
+pub(super) fn up(up: &Up, common: &Common) -> Result<ExitCode, Problem> {
+    let layout = Layout::of_this_process();
+    let choices = Choices {
+        state_dir: up.state_dir.clone(),
+        socket: common.socket.is_some().then(|| common.public_socket()).transpose()?,
+        admin_socket: common.admin_socket.clone(),
+        also: if up.spire_socket { SPIRE_SOCKETS.map(PathBuf::from).to_vec() } else { vec![] },
+        metrics: up.metrics.clone(),
+    };
+    let trust_domain = match &up.trust_domain {
+        Some(chosen) => chosen.clone(),
+        None => {
+            let state_dir = up.state_dir.as_ref().unwrap_or(&layout.state_dir);
+            match crate::authority::stored_trust_domain(state_dir)? {
+                Some(stored) => stored,
+                None => first_entry::trust_domain_of_host()?,
+            }
+        }
+    };
+    let mut config = Config::zero(&trust_domain, &layout, &choices)?;
+    config.telemetry.log.level = LogLevel::Warn;
+    start_log(&config);
+    let prepared = app::prepare(config.clone())?;
+    let entries = &config.entries.files[0];
+    first_entry::write(entries, &trust_domain, !up.no_demo_entry)?;
+    let told_socket = common.socket.is_some();
+    let runtime = runtime()?;
+    runtime.block_on(app::run(prepared, |node| greet(node, &config, told_socket)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve(config: Config, ready: impl FnOnce(&Node)) -> Result<ExitCode, Problem> {
+    let prepared = app::prepare(config)?;
+    runtime()?.block_on(app::run(prepared, ready))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Its threads start without the capabilities that this thread has given up.
+fn runtime() -> Result<tokio::runtime::Runtime, Problem> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| Problem::new("E0314", "no thread can be started").why(error.to_string()))
+}
+
+fn start_log(config: &Config) {
+    use crate::config::LogFormat as Chosen;
+    telemetry::init(&LogConfig {
+        format: match config.telemetry.log.format {
+            Chosen::Auto => telemetry::LogFormat::Auto,
+            Chosen::Text => telemetry::LogFormat::Text,
+            Chosen::Json => telemetry::LogFormat::Json,
+        },
+        level: match config.telemetry.log.level {
+            LogLevel::Error => tracing::Level::ERROR,
+            LogLevel::Warn => tracing::Level::WARN,
+            LogLevel::Info => tracing::Level::INFO,
+            LogLevel::Debug => tracing::Level::DEBUG,
+            LogLevel::Trace => tracing::Level::TRACE,
+        },
+    });
+}
+
+/// What a new user wants to know: what runs, what is missing, what to type next.
+fn greet(node: &Node, config: &Config, told_socket: bool) {
+    let now = std::time::SystemTime::now();
+    eprintln!("vouch {}  trust domain: {}", super::VERSION, node.trust_domain);
+    let hooks = node.capture.iter().flat_map(|capture| capture.hooks());
+    let attached = hooks.clone().filter(|hook| hook.state == crate::kernel::HookState::Attached).count();
+    let mark = if node.is_degraded(now) { "[warn]" } else { "[ok]  " };
+    eprintln!(
+        "  {mark} evidence of grade {}, {attached} of {} kernel hooks attached",
+        node.grade(),
+        hooks.count()
+    );
+    let until = humantime::format_rfc3339_seconds(node.authority.expires());
+    eprintln!("  [ok]   embedded CA until {until}, kept in {}", config.state_dir.display());
+    for socket in &node.sockets {
+        eprintln!("  [ok]   Workload API and SDS at unix://{}", socket.display());
+    }
+    if let Some(address) = config.telemetry.metrics {
+        eprintln!("  [ok]   metrics and probes at http://{address}/metrics");
+    }
+    for entry in node.entries.current().iter().take(5) {
+        let selectors: Vec<String> = entry.selectors.iter().map(ToString::to_string).collect();
+        eprintln!("  [ok]   entry {}: {} -> {}", entry.id, selectors.join(" "), entry.spiffe_id);
+    }
+    for fact in node.facts(now) {
+        eprintln!("  [warn] {} {}", fact.code, fact.text.replace('\n', "\n         "));
+        if !fact.fix.is_empty() {
+            eprintln!("         fix: {}", fact.fix);
+        }
+    }
+    let socket = match node.sockets.first() {
+        Some(path) if told_socket => format!(" --socket {}", path.display()),
+        _ => String::new(),
+    };
+    eprintln!("Next:  vouch fetch{socket}");
+    eprintln!(
+        "       edit {} to give others an identity; it is read again by itself",
+        config.entries.files[0].display()
+    );
+}
