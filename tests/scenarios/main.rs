@@ -1,1 +1,16 @@
-fn main() {}
+//! Promises made to operators, one file each. `cargo xtask test` runs them all.
+
+mod attacks;
+mod bad_input;
+mod envoy_mtls;
+mod hostile;
+mod kernel_capture;
+mod kernel_grade;
+mod late_agent;
+mod restart;
+mod rotation;
+mod sds_lifecycle;
+mod sds_wire;
+mod spire_bootstrap;
+mod two_nodes;
+mod workload_api;

@@ -1,1 +1,58 @@
-//! Under construction.
+//! What scenarios and the demo are made of: a running agent, real Envoys, a tiny upstream, load, raw clients.
+//!
+//! Everything here cleans up when it is dropped, also when a test fails: processes are killed by pid, folders and
+//! cgroups are removed. Processes and HTTP are blocking and live on threads, so that load goes on while a
+//! test waits; only the gRPC clients are asynchronous.
+
+/// The agent, with a configuration and a state directory of its own.
+pub mod agent;
+/// gRPC calls as bytes.
+pub mod bare;
+/// One cgroup of the unified hierarchy, empty at first.
+pub mod cgroup;
+/// Child processes that end with their owner.
+pub mod child;
+/// A real Envoy.
+pub mod envoy;
+/// gRPC over a Unix socket, down to the bytes of each message.
+pub mod grpc;
+/// A small HTTP/1.1 client.
+pub mod http;
+/// Requests without pause, and how many of them failed.
+pub mod load;
+/// A private view of /run, /tmp and the network.
+pub mod namespace;
+/// What a scenario needs from this machine, and how it says that it is not there.
+pub mod need;
+/// TCP ports that nobody else in this run takes.
+pub mod port;
+/// SDS as Envoy speaks it, one message at a time.
+pub mod sds;
+/// A configuration and its entries.
+pub mod settings;
+/// What a process may do to look like another one.
+pub mod trick;
+/// A tiny HTTP server.
+pub mod upstream;
+/// Waiting with a bound.
+pub mod wait;
+/// Certificates as a stranger reads them.
+pub mod x509;
+
+pub use agent::Agent;
+pub use cgroup::Cgroup;
+pub use child::Child;
+pub use envoy::{Bootstrap, Envoy};
+pub use load::Load;
+pub use need::Need;
+pub use settings::{Settings, entry};
+pub use upstream::Upstream;
+pub use wait::eventually;
+
+/// Users of the scenarios. None needs a line in the password file; each is also the number of its group.
+pub mod user {
+    pub const BACKEND: u32 = 12_001;
+    pub const FRONTEND: u32 = 12_002;
+    /// Earns nothing in most scenarios.
+    pub const STRANGER: u32 = 12_003;
+}

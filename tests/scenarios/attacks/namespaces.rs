@@ -1,0 +1,114 @@
+//! A caller with namespaces of its own, where it is root: what it does there counts for nothing outside.
+
+use vouch_tests::{Need, entry, require, settings::entry_of_user, user};
+
+use super::{
+    actor::{Heard, ask, steps},
+    programs::{EVIL, GROUP, ROOT},
+    stage::{Stage, When},
+};
+
+/// Storage of sockets is charged to the network namespace, and its root may leave no room for the record.
+#[test]
+fn a_caller_that_suppresses_its_record_is_refused_and_counted() {
+    require!(Need::Agent, Need::Root, Need::ConnectHook, Need::UserNamespaces);
+    let mut stage = Stage::new(&["good", "evil"], |programs| programs.good_and_user(user::STRANGER));
+    let connect = steps([&stage.program("evil"), "connect", &stage.socket()]);
+    let inside = |script: &str| {
+        let script = format!("{script} && exec \"$@\"");
+        [steps(["unshare", "--user", "--map-root-user", "--net", "sh", "-c", &script, "sh"]), connect.clone()]
+            .concat()
+    };
+    let roomy = stage.attack_by(When::AfterAccept, user::STRANGER, &inside("true"), &ask());
+    assert_eq!(roomy, Heard::only(&[EVIL]));
+    let starved = inside("echo 1 > /proc/sys/net/core/optmem_max");
+    for (when, refused) in [(When::BeforeAccept, 1), (When::AfterAccept, 2)] {
+        let heard = stage.attack_by(when, user::STRANGER, &starved, &ask());
+        assert_eq!(heard, Heard::closed(), "{when:?}");
+        stage.wait_for_ended("connections", "no_record", refused);
+    }
+}
+
+#[test]
+fn root_of_a_user_namespace_is_who_it_is_outside() {
+    require!(Need::Agent, Need::Root, Need::ConnectHook, Need::UserNamespaces);
+    for hooks in ["require", "off"] {
+        let entries = vec![entry_of_user(ROOT, 0), entry_of_user(EVIL, user::STRANGER)];
+        let mut stage = Stage::with(&["evil"], |_| entries, |settings| settings.set("kernel.hooks", hooks));
+        let unshare = steps(["unshare", "--user", "--map-root-user"]);
+        let connect = steps([&stage.program("evil"), "connect", &stage.socket()]);
+        let words = [unshare, connect].concat();
+        let heard = stage.attack_by(When::AfterAccept, user::STRANGER, &words, &ask());
+        assert_eq!(heard, Heard::only(&[EVIL]), "{hooks}");
+        assert_eq!(stage.honest("evil", 0), Heard::only(&[ROOT]), "{hooks}");
+    }
+}
+
+/// A mount namespace makes any file appear at any path. In a container that is so without a user namespace.
+#[test]
+fn a_program_mounted_over_the_path_of_another_is_not_the_other() {
+    require!(Need::Agent, Need::Root, Need::ConnectHook, Need::UserNamespaces);
+    let cases: [(&str, u32, &[&str]); 3] = [
+        ("require", user::STRANGER, &["--user", "--map-root-user", "--mount"]),
+        ("off", user::STRANGER, &["--user", "--map-root-user", "--mount"]),
+        ("require", 0, &["--mount"]),
+    ];
+    for (hooks, uid, namespaces) in cases {
+        let mut stage = Stage::with(
+            &["good", "evil"],
+            |programs| programs.good_and_user(uid),
+            |settings| settings.set("kernel.hooks", hooks),
+        );
+        let (good, evil) = (stage.program("good"), stage.program("evil"));
+        let script = "mount --bind \"$1\" \"$2\" && shift && exec \"$@\"";
+        let mut words = vec!["unshare".to_owned()];
+        words.extend(namespaces.iter().map(|&flag| flag.to_owned()));
+        words.extend(steps(["sh", "-c", script, "sh", &evil, &good, "connect", &stage.socket()]));
+        let heard = stage.attack_by(When::AfterAccept, uid, &words, &ask());
+        assert_eq!(heard, Heard::only(&[EVIL]), "{hooks} {namespaces:?}");
+    }
+}
+
+#[test]
+fn a_disguise_in_a_user_namespace_is_not_believed() {
+    require!(Need::Agent, Need::Root, Need::ConnectHook, Need::UserNamespaces);
+    let mut stage = Stage::new(&["good", "evil"], |programs| programs.good_and_user(user::STRANGER));
+    let (good, evil) = (stage.program("good"), stage.program("evil"));
+    let words = steps([&evil, "own-users", "disguise", &good, "connect", &stage.socket()]);
+    let heard = stage.attack_by(When::AfterAccept, user::STRANGER, &words, &ask());
+    assert_eq!(heard, Heard::only(&[EVIL]));
+}
+
+/// Who connects has never left the host's user namespace: only a helper with the same memory has.
+#[test]
+fn a_disguise_by_a_helper_with_the_same_memory_is_not_believed() {
+    require!(Need::Agent, Need::Root, Need::ConnectHook, Need::UserNamespaces);
+    let mut stage = Stage::new(&["good", "evil"], |programs| programs.good_and_user(user::STRANGER));
+    let (good, evil) = (stage.program("good"), stage.program("evil"));
+    let words = steps([&evil, "disguise-by-helper", &good, "connect", &stage.socket()]);
+    let heard = stage.attack_by(When::AfterAccept, user::STRANGER, &words, &ask());
+    assert_eq!(heard, Heard::only(&[EVIL]));
+}
+
+/// The name of a process stands in files of `/proc` between what the kernel says.
+#[test]
+fn a_name_that_looks_like_facts_is_only_a_name() {
+    require!(Need::Agent, Need::Root, Need::ConnectHook);
+    const NAMES: [&str; 4] = ["a) S 1 (b\nUid: 0", ")\nUid:\t0\t0\t0", "\nGroups:\t0\n", "x) R 1 1 1 1 1 "];
+    for hooks in ["require", "off"] {
+        let entries = vec![
+            entry_of_user(ROOT, 0),
+            entry(GROUP, &["unix:supplementary_gid:0"]),
+            entry_of_user(EVIL, user::STRANGER),
+        ];
+        let set = |settings: vouch_tests::Settings| settings.set("kernel.hooks", hooks);
+        // The first also as the name of a file, which becomes the name of the process.
+        let mut stage = Stage::with(&["evil", NAMES[0]], |_| entries, set);
+        for name in NAMES {
+            let words = steps([&stage.program("evil"), "name", name, "connect", &stage.socket()]);
+            let heard = stage.attack_by(When::AfterAccept, user::STRANGER, &words, &ask());
+            assert_eq!(heard, Heard::only(&[EVIL]), "{name:?} {hooks}");
+        }
+        assert_eq!(stage.honest(NAMES[0], user::STRANGER), Heard::only(&[EVIL]), "{hooks}");
+    }
+}

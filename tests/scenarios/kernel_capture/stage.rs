@@ -1,0 +1,119 @@
+use std::{
+    fs,
+    io::{BufRead, BufReader, Lines},
+    os::{
+        fd::AsFd,
+        unix::{fs::MetadataExt, net::UnixListener},
+    },
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use vouch::kernel::{Capture, EventSource, KernelEvent, Options, Task};
+
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
+
+/// An attached capture, a socket, and programs that are told apart by their files.
+pub(super) struct Stage {
+    pub(super) capture: Capture,
+    pub(super) events: EventSource,
+    pub(super) listener: UnixListener,
+    pub(super) path: String,
+    pub(super) dir: TempDir,
+}
+
+impl Stage {
+    pub(super) fn new() -> Self {
+        let (capture, events) = Capture::attach(&Options::default()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api.sock").to_str().unwrap().to_owned();
+        Self { capture, events, listener: UnixListener::bind(&path).unwrap(), path, dir }
+    }
+
+    /// The program under a name of its own.
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        if !path.exists() {
+            // By another process: a descriptor for writing that a fork elsewhere in this one inherits would keep
+            // the file from being run.
+            let copied =
+                Command::new("cp").args([env!("CARGO_BIN_EXE_actor").as_ref(), path.as_os_str()]).status();
+            assert!(copied.unwrap().success());
+        }
+        path
+    }
+
+    pub(super) fn actor(&self, name: &str, steps: &[&str]) -> Actor {
+        self.start(Command::new(self.program(name)).args(steps))
+    }
+
+    /// A command that ends up as one of the programs.
+    pub(super) fn start(&self, command: &mut Command) -> Actor {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Actor { child, lines }
+    }
+
+    /// What the kernel saw of the next connection.
+    pub(super) fn record(&self) -> Option<Task> {
+        let (accepted, _) = self.listener.accept().unwrap();
+        self.capture.connect_record(accepted.as_fd()).unwrap().map(|connect| connect.task)
+    }
+
+    /// Everything told about one process until it exits.
+    pub(super) fn events_of(&mut self, pid: u32) -> Vec<KernelEvent> {
+        let mut seen = Vec::new();
+        let start = Instant::now();
+        while !matches!(seen.last(), Some(KernelEvent::Exit(_))) && start.elapsed() < LIMIT {
+            seen.extend(self.events.take_ready().unwrap().into_iter().filter(|event| match event {
+                KernelEvent::Exec(task)
+                | KernelEvent::Fork(task)
+                | KernelEvent::Exit(task)
+                | KernelEvent::CgroupMove(task) => task.pid == pid,
+                KernelEvent::Lost(events) => panic!("{events} events lost"),
+            }));
+            thread::sleep(Duration::from_millis(1));
+        }
+        seen
+    }
+}
+
+pub(super) struct Actor {
+    pub(super) child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Actor {
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it has done `step`.
+    pub(super) fn wait(&mut self, step: &str) {
+        for line in self.lines.by_ref() {
+            if line.unwrap() == step {
+                return;
+            }
+        }
+        panic!("the actor ended before {step}");
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Whether the task runs that file, in the state in which it is now. (The generation is in no `stat`.)
+pub(super) fn runs(task: &Task, path: &Path) -> bool {
+    let file = fs::metadata(path).unwrap();
+    task.exe.is_some_and(|exe| {
+        (exe.major, exe.minor, exe.inode) == (libc::major(file.dev()), libc::minor(file.dev()), file.ino())
+            && (exe.ctime_sec, i64::from(exe.ctime_nsec)) == (file.ctime(), file.ctime_nsec())
+    })
+}
