@@ -1,0 +1,76 @@
+//! Drives Vouch with Envoy-like load and reports what it cost: the load is a process of its own, single-threaded,
+//! and starts the release agent itself.
+
+mod admin;
+mod agent;
+mod anchor;
+mod connection;
+mod cpus;
+mod fanout;
+mod http2;
+mod load;
+mod machine;
+mod numbers;
+mod probe;
+mod process;
+mod report;
+mod sds;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, value_parser};
+
+/// Drives Vouch with Envoy-like load and reports what it cost.
+#[derive(Debug, Parser)]
+#[command(version)]
+enum Command {
+    /// N connections with one SDS stream each: rotate, until the last stream has the new secret and has said so
+    Run(Run),
+    /// The other side of the raw sockets that the agent is compared with; `run` starts it
+    #[command(hide = true)]
+    Anchor(Anchor),
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Connections, each with one stream that asks for one secret
+    #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=9_900))]
+    streams: u32,
+    /// Rotations that count
+    #[arg(long, default_value_t = 12, value_parser = value_parser!(u32).range(1..=1_000))]
+    rotations: u32,
+    /// Rotations before those, which are kept as raw samples and counted nowhere
+    #[arg(long, default_value_t = 3, value_parser = value_parser!(u32).range(0..=100))]
+    warmup: u32,
+    /// From one rotation to the next, fixed before the run; the anchor's rounds lie in the middle.
+    /// Default: 500 and one more for each 5 streams
+    #[arg(long, value_parser = value_parser!(u64).range(50..=60_000))]
+    interval_ms: Option<u64>,
+    /// While connecting, so many streams may wait for their first secret
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(1..))]
+    unanswered: u32,
+    /// The agent's kernel.hooks: auto, off or require
+    #[arg(long, default_value = "auto")]
+    hooks: String,
+    /// The agent; the one beside this program when not given
+    #[arg(long, value_name = "PATH")]
+    agent: Option<PathBuf>,
+    /// Where raw samples go
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Anchor {
+    #[arg(long)]
+    socket: PathBuf,
+    #[arg(long)]
+    streams: u32,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Command::parse() {
+        Command::Run(run) => report::publish(&fanout::run(&run)?, run.json.as_deref()),
+        Command::Anchor(anchor) => anchor::serve(&anchor),
+    }
+}
