@@ -1,1 +1,62 @@
-fn main() {}
+//! Everything that is done more than once in this repository: `cargo xtask ci | tidy | build-ebpf | test | demo | bench`.
+
+mod bench;
+mod cache;
+mod ci;
+mod ebpf;
+mod interrupt;
+mod peers;
+mod scenarios;
+mod step;
+mod tidy;
+
+use std::path::Path;
+
+use clap::Parser;
+
+/// Everything that is done more than once in this repository.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Task {
+    /// All that must hold before a change lands: format, lints, docs, tidy, deny, kernel object, tests.
+    Ci,
+    /// Rules that no compiler checks: direction of imports, no path of one machine, nothing unfinished.
+    Tidy,
+    /// Builds the kernel programs from agent-ebpf/.
+    BuildEbpf {
+        /// Compare with the committed object instead of replacing it.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Runs all tests: unit and doc tests, then the scenarios against a running agent and a real Envoy.
+    Test {
+        /// Leave out the unit tests and run only the scenarios whose name contains this.
+        scenario: Option<String>,
+    },
+    /// Builds for speed and runs the fan-out benchmark: `bench run --streams 1000`, see bench/README.md.
+    Bench {
+        /// For the harness.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Two Envoys under two uids speak mutual TLS with identities from an agent of their own.
+    Demo {
+        /// Leave it running until Ctrl-C.
+        #[arg(long)]
+        keep: bool,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let task = Task::parse();
+    // Every path below is relative to the root of the repository.
+    std::env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
+    match task {
+        Task::Ci => ci::run(),
+        Task::Tidy => tidy::run(),
+        Task::BuildEbpf { check } => ebpf::build(check),
+        Task::Test { scenario } => scenarios::test(scenario.as_deref()),
+        Task::Bench { arguments } => bench::run(&arguments),
+        Task::Demo { keep } => scenarios::demo(keep),
+    }
+}
