@@ -16,4 +16,4 @@ pub use snapshot::{Encoded, Encodings, Identities, IssuedBundle, IssuedSvid, Sna
 pub use subscriber::Subscriber;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

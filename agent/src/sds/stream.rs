@@ -1,14 +1,15 @@
 //! Moves the bytes of one SDS call: requests in, answers out, a fresh one whenever something changed.
 
-use std::{future::pending, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tonic::{Code, Status};
 
 use super::{
     names::Names,
+    render::Message,
     request::{Limits, ReadError, RequestReader},
     subscription::{Denied, Subscription, snapshot},
     transport::{Gone, RequestBytes, ResponseBytes},
@@ -152,14 +153,22 @@ struct Stream<'a> {
     subscription: Subscription,
     /// What is left of the response being written.
     sending: Bytes,
+    /// When the client must have taken the next byte of it.
+    stalled_at: Instant,
     /// The newest response that has not begun to be written: a slow reader misses what stood here before.
     waiting: Option<Bytes>,
 }
 
 impl<'a> Stream<'a> {
     fn new(sds: &'a Sds) -> Self {
-        let reader = RequestReader::new(sds.limits);
-        Self { sds, reader, subscription: Subscription::default(), sending: Bytes::new(), waiting: None }
+        Self {
+            sds,
+            reader: RequestReader::new(sds.limits),
+            subscription: Subscription::default(),
+            sending: Bytes::new(),
+            stalled_at: Instant::now(),
+            waiting: None,
+        }
     }
 
     async fn run(
@@ -169,26 +178,41 @@ impl<'a> Stream<'a> {
         subscriber: &mut Subscriber,
     ) -> End {
         loop {
-            if self.sending.is_empty() {
-                self.sending = self.waiting.take().unwrap_or_default();
-            }
+            let writes = self.has_something_to_send();
             let done = tokio::select! {
                 bytes = requests.read() => match bytes {
                     Some(Ok(bytes)) => self.on_bytes(&bytes, subscriber),
                     Some(Err(gone)) => Err(gone.into()),
-                    None => Err(End::Closed),
+                    None => return self.after_the_last_request(responses).await,
                 },
-                identities = subscriber.next() => self.subscription.on_update(&identities, &self.sds.names)
-                    .map_err(End::from).map(|message| self.queue(message.map(|message| message.bytes))),
-                written = write(responses, &mut self.sending, self.sds.stalled) => written,
+                identities = subscriber.next() => {
+                    let message = self.subscription.on_update(&identities, &self.sds.names);
+                    self.queue(message)
+                }
+                written = responses.write(&mut self.sending), if writes => self.on_written(written),
+                () = sleep_until(self.stalled_at), if writes => Err(End::Stalled),
             };
-            match done {
-                Ok(()) => {}
-                // What was asked for is on its way: the update that brings it answers.
-                Err(End::Denied(Denied::Pending)) => {}
-                Err(end) => return end,
+            if let Err(end) = done {
+                return end;
             }
         }
+    }
+
+    /// The client has said all that it will. As the SPIRE agent does, the call ends; what is made is sent before.
+    async fn after_the_last_request(mut self, responses: &mut impl ResponseBytes) -> End {
+        if !self.reader.is_between_messages() {
+            return ReadError::Malformed("it has no end").into();
+        }
+        if self.subscription.awaits_its_first_answer() {
+            return Denied::Pending.into();
+        }
+        while self.has_something_to_send() {
+            let written = timeout_at(self.stalled_at, responses.write(&mut self.sending)).await;
+            if let Err(end) = written.map_err(|_| End::Stalled).and_then(|written| self.on_written(written)) {
+                return end;
+            }
+        }
+        End::Closed
     }
 
     fn on_bytes(&mut self, mut bytes: &[u8], subscriber: &mut Subscriber) -> Result<(), End> {
@@ -200,31 +224,44 @@ impl<'a> Stream<'a> {
             // The subscriber counts this state as seen, so what is new in it must go out now: an ACK that crosses
             // a rotation would swallow it.
             let identities = subscriber.current();
-            let message = self.subscription.on_request(request, &identities, &self.sds.names)?;
-            self.queue(message.map(|message| message.bytes));
-            let message = self.subscription.on_update(&identities, &self.sds.names)?;
-            self.queue(message.map(|message| message.bytes));
+            let message = self.subscription.on_request(request, &identities, &self.sds.names);
+            self.queue(message)?;
+            let message = self.subscription.on_update(&identities, &self.sds.names);
+            self.queue(message)?;
         }
         Ok(())
     }
 
-    fn queue(&mut self, message: Option<Bytes>) {
-        let Some(message) = message else { return };
+    fn queue(&mut self, message: Result<Option<Message>, Denied>) -> Result<(), End> {
+        let message = match message {
+            Ok(Some(message)) => message.bytes,
+            // What was asked for is on its way: the update that brings it answers.
+            Ok(None) | Err(Denied::Pending) => return Ok(()),
+            Err(denied) => return Err(denied.into()),
+        };
         self.sds.metrics.pushes.inc();
         if self.waiting.replace(message).is_some() {
             self.sds.metrics.superseded.inc();
         }
+        Ok(())
+    }
+
+    /// Begins the waiting response when the one before is written.
+    fn has_something_to_send(&mut self) -> bool {
+        if self.sending.is_empty()
+            && let Some(next) = self.waiting.take()
+        {
+            self.sending = next;
+            self.stalled_at = Instant::now() + self.sds.stalled;
+        }
+        !self.sending.is_empty()
+    }
+
+    fn on_written(&mut self, written: Result<(), Gone>) -> Result<(), End> {
+        self.stalled_at = Instant::now() + self.sds.stalled;
+        Ok(written?)
     }
 }
 
-/// Writes some of `message`; waits for ever when there is nothing to write.
-async fn write(
-    responses: &mut impl ResponseBytes,
-    message: &mut Bytes,
-    stalled: Duration,
-) -> Result<(), End> {
-    if message.is_empty() {
-        return pending().await;
-    }
-    timeout(stalled, responses.write(message)).await.map_err(|_| End::Stalled)?.map_err(End::from)
-}
+#[cfg(test)]
+mod tests;

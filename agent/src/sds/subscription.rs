@@ -19,9 +19,6 @@ pub struct Subscription {
     newest_generation: u64,
     /// Counts the nonces that are this stream's own.
     own_nonces: u64,
-    /// Why the client refused the last response that it refused.
-    last_nack: Option<String>,
-    nacks: u64,
 }
 
 #[derive(Debug)]
@@ -78,12 +75,6 @@ impl Subscription {
             return Ok(None);
         }
         check_type(&request.type_url)?;
-        if let Some(reason) = request.error {
-            self.nacks += 1;
-            self.last_nack = Some(reason);
-        } else if self.sent.is_some() {
-            self.last_nack = None;
-        }
         if let Some(node) = request.node {
             self.node = node;
         }
@@ -109,13 +100,9 @@ impl Subscription {
         self.answer(identities, names, Nonce::Shared)
     }
 
-    /// What the client said when it refused a response, until it accepts one.
-    pub fn last_nack(&self) -> Option<&str> {
-        self.last_nack.as_deref()
-    }
-
-    pub fn nacks(&self) -> u64 {
-        self.nacks
+    /// Whether something was asked for and nothing answered yet: it is being issued.
+    pub fn awaits_its_first_answer(&self) -> bool {
+        self.names.is_some() && self.sent.is_none()
     }
 
     fn answer(

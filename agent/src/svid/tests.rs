@@ -344,7 +344,7 @@ impl Node {
 
 /// Fails when told to, and can become another authority.
 #[derive(Debug)]
-pub(super) struct Switch {
+pub(crate) struct Switch {
     authority: std::sync::Mutex<(Authority, TempDir)>,
     trust: watch::Sender<Arc<Trust>>,
     fails: AtomicBool,
@@ -352,7 +352,7 @@ pub(super) struct Switch {
 }
 
 impl Switch {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let authority = new_authority();
         let trust = watch::Sender::new(authority.0.trust().borrow().clone());
         Self {
@@ -422,11 +422,11 @@ fn ids(identities: &Identities) -> Vec<&str> {
     identities.svids.iter().map(|issued| issued.entry.id.as_str()).collect()
 }
 
-pub(super) fn caller(uid: u32) -> Arc<SelectorSet> {
+pub(crate) fn caller(uid: u32) -> Arc<SelectorSet> {
     Arc::new([Selector::new("unix", format!("uid:{uid}"))].into_iter().collect())
 }
 
-pub(super) fn entry(id: &str, uid: u32) -> RegistrationEntry {
+pub(crate) fn entry(id: &str, uid: u32) -> RegistrationEntry {
     RegistrationEntry {
         id: EntryId::new(id),
         spiffe_id: format!("spiffe://example.org/{id}").parse().unwrap(),

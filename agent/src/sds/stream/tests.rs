@@ -1,0 +1,214 @@
+//! One call against a client that is slow, says several things at once, or stops in the middle.
+
+use std::{sync::Arc, time::SystemTime};
+
+use prost::Message as _;
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinHandle, yield_now},
+    time::{Instant, sleep},
+};
+use vouch_proto::envoy::service::discovery::v3::DiscoveryResponse;
+
+use super::*;
+use crate::{
+    registration::EntryIndex,
+    sds::names::NamesConfig,
+    svid::{
+        Schedule, SvidCache, SvidOwner,
+        tests::{Switch, caller, entry},
+    },
+};
+
+const STALLED: Duration = Duration::from_secs(3);
+const WITHIN: Duration = Duration::from_secs(60);
+
+#[tokio::test(start_paused = true)]
+async fn a_request_behind_one_that_must_wait_is_answered() {
+    // Nobody issues, so the SVID is on its way for ever.
+    let mut client = Client::open(Reads::Slowly);
+    client.says(&[request(&["default"]), request(&["ROOTCA"])].concat());
+    assert_eq!(client.hears().await, ["ROOTCA"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_cut_in_two_behind_one_that_must_wait_is_answered() {
+    let mut client = Client::open(Reads::Slowly);
+    let bytes = [request(&["default"]), request(&["ROOTCA"])].concat();
+    let (first, second) = bytes.split_at(bytes.len() - 3);
+    client.says(first);
+    client.says(second);
+    assert_eq!(client.hears().await, ["ROOTCA"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_before_the_client_had_said_all_is_sent() {
+    for _ in 0..40 {
+        let mut client = Client::open(Reads::Slowly);
+        client.says(&request(&["ROOTCA"]));
+        client.has_said_all();
+        assert_eq!(client.hears().await, ["ROOTCA"]);
+        assert_eq!(client.end().await, (Ended::Served, Some(Code::Ok)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_said_all_and_takes_nothing_is_cut_off() {
+    let mut client = Client::open(Reads::Nothing);
+    client.says(&request(&["ROOTCA"]));
+    client.has_said_all();
+    assert_eq!(client.end().await, (Ended::Shed("stalled"), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_said_all_is_told_that_its_identity_is_not_there_yet() {
+    let mut client = Client::open(Reads::Slowly);
+    client.says(&request(&["default"]));
+    client.has_said_all();
+    assert_eq!(client.end().await, (Ended::Refused("denied"), Some(Code::Unavailable)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_without_an_end_is_malformed() {
+    let mut client = Client::open(Reads::Slowly);
+    let bytes = request(&["ROOTCA"]);
+    client.says(&bytes[..bytes.len() - 1]);
+    client.has_said_all();
+    assert_eq!(client.end().await, (Ended::Refused("malformed"), Some(Code::InvalidArgument)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_talks_without_reading_is_cut_off_in_time() {
+    let mut client = Client::open(Reads::Nothing);
+    let start = Instant::now();
+    client.says(&request(&["ROOTCA"]));
+    let requests = client.requests.clone().unwrap();
+    tokio::spawn(async move {
+        // A stale request each second: it needs no answer, but wakes the stream.
+        while requests.send(request(&["ROOTCA"]).into()).is_ok() {
+            sleep(Duration::from_secs(1)).await;
+        }
+    });
+    assert_eq!(client.end().await, (Ended::Shed("stalled"), None));
+    assert!(start.elapsed() < STALLED * 2, "it took {:?}", start.elapsed());
+}
+
+/// What a client does with what it is sent.
+#[derive(Debug, Clone, Copy)]
+enum Reads {
+    /// A piece at a time, never at once.
+    Slowly,
+    Nothing,
+}
+
+struct Client {
+    requests: Option<mpsc::UnboundedSender<Bytes>>,
+    responses: mpsc::UnboundedReceiver<Bytes>,
+    call: JoinHandle<Ended>,
+    status: watch::Receiver<Option<Code>>,
+    _svids: SvidOwner,
+}
+
+impl Client {
+    /// A StreamSecrets call of a process that earns one SVID, which nobody issues.
+    fn open(reads: Reads) -> Self {
+        let (svids, owner) = svids();
+        let (requests, incoming) = mpsc::unbounded_channel();
+        let (taken, responses) = mpsc::unbounded_channel();
+        let (ended, status) = watch::channel(None);
+        let outgoing = Outgoing { reads, taken, ended };
+        let subscriber = svids.subscribe(caller(1));
+        let call = tokio::spawn(async move { serve(&sds(), Incoming(incoming), outgoing, subscriber).await });
+        Self { requests: Some(requests), responses, call, status, _svids: owner }
+    }
+
+    fn says(&self, bytes: &[u8]) {
+        self.requests.as_ref().unwrap().send(bytes.to_vec().into()).unwrap();
+    }
+
+    fn has_said_all(&mut self) {
+        self.requests = None;
+    }
+
+    /// The names in the next whole response.
+    async fn hears(&mut self) -> Vec<String> {
+        let mut bytes = Vec::new();
+        loop {
+            bytes.extend(timeout(WITHIN, self.responses.recv()).await.unwrap().expect("an answer"));
+            let Some((head, message)) = bytes.split_first_chunk::<5>() else { continue };
+            if message.len() == u32::from_be_bytes(head[1..].try_into().unwrap()) as usize {
+                let response = DiscoveryResponse::decode(message).unwrap();
+                let secret = |any: &prost_types::Any| SecretName::decode(&*any.value).unwrap().name;
+                return response.resources.iter().map(secret).collect();
+            }
+        }
+    }
+
+    async fn end(&mut self) -> (Ended, Option<Code>) {
+        let ended = timeout(WITHIN, &mut self.call).await.expect("the call ends").unwrap();
+        (ended, *self.status.borrow())
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct SecretName {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+struct Incoming(mpsc::UnboundedReceiver<Bytes>);
+
+impl RequestBytes for Incoming {
+    async fn read(&mut self) -> Option<Result<Bytes, Gone>> {
+        self.0.recv().await.map(Ok)
+    }
+}
+
+struct Outgoing {
+    reads: Reads,
+    taken: mpsc::UnboundedSender<Bytes>,
+    ended: watch::Sender<Option<Code>>,
+}
+
+impl ResponseBytes for Outgoing {
+    async fn write(&mut self, message: &mut Bytes) -> Result<(), Gone> {
+        match self.reads {
+            Reads::Slowly => yield_now().await,
+            Reads::Nothing => std::future::pending().await,
+        }
+        let piece = message.split_to(message.len().min(100));
+        self.taken.send(piece).map_err(|_| Gone)
+    }
+
+    fn finish(&mut self, status: &Status) {
+        self.ended.send_replace(Some(status.code()));
+    }
+
+    fn reset(&mut self) {}
+}
+
+fn svids() -> (SvidCache, SvidOwner) {
+    let (_, entries) = watch::channel(Arc::new(EntryIndex::new([entry("web", 1)])));
+    let schedule = Schedule { at: 0.5, jitter: 0.1 };
+    SvidOwner::new(Arc::new(Switch::new()), entries, schedule, SystemTime::now())
+}
+
+fn sds() -> Sds {
+    Sds {
+        names: Names::new(NamesConfig::default(), &"example.org".parse().unwrap()),
+        limits: Limits { request_bytes: 1 << 10, names: 8 },
+        stalled: STALLED,
+        issue_wait: Duration::from_secs(1),
+        metrics: Metrics::default(),
+    }
+}
+
+/// A first request for `names`, as it lies on the wire.
+fn request(names: &[&str]) -> Vec<u8> {
+    let mut message = Vec::new();
+    for name in names {
+        prost::encoding::string::encode(3, &(*name).to_owned(), &mut message);
+    }
+    let length = u32::try_from(message.len()).unwrap();
+    [&[0], &length.to_be_bytes()[..], &message].concat()
+}
