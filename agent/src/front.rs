@@ -12,7 +12,11 @@ mod keepalive;
 mod socket;
 mod watched;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -31,6 +35,7 @@ use crate::{
     caller::Caller,
     kernel::Capture,
     open::Open,
+    quiet::Quiet,
     sds::Sds,
     svid::SvidCache,
 };
@@ -82,6 +87,9 @@ impl Outcome {
 /// How long the accept loop rests when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+static REFUSALS: Quiet = Quiet::new();
+static ACCEPT_ERRORS: Quiet = Quiet::new();
+
 impl Front {
     pub fn new(
         limits: Limits,
@@ -126,7 +134,9 @@ impl Front {
                 // The peer gave up first.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::warn!(%error, "connection cannot be accepted (E0305)");
+                    if let Some(suppressed) = ACCEPT_ERRORS.line(Instant::now()) {
+                        tracing::warn!(%error, suppressed, "connection cannot be accepted (E0305)");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -150,6 +160,8 @@ impl Front {
 
 fn refuse(refusal: &Refusal) -> Outcome {
     let (reason, code) = (refusal.reason(), refusal.code());
-    tracing::info!(%refusal, code, "connection refused");
+    if let Some(suppressed) = REFUSALS.line(Instant::now()) {
+        tracing::info!(%refusal, code, suppressed, "connection refused");
+    }
     Outcome::refused(reason)
 }

@@ -8,6 +8,8 @@ pub mod spiffe;
 pub mod problem;
 /// Counts what is open.
 pub mod open;
+/// Log lines that strangers can cause, so many a second.
+pub mod quiet;
 /// What the kernel programs saw: the record of each `connect()`, and exec, fork and exit events.
 pub mod kernel;
 /// Every process of this machine, kept true by kernel events.

@@ -14,7 +14,9 @@ use super::{
     subscription::{Denied, Subscription, snapshot},
     transport::{Gone, RequestBytes, ResponseBytes},
 };
-use crate::{open::Open, svid::Subscriber};
+use crate::{open::Open, quiet::Quiet, svid::Subscriber};
+
+static NACKS: Quiet = Quiet::new();
 
 /// What every SDS call of this node shares.
 #[derive(Debug)]
@@ -219,7 +221,11 @@ impl<'a> Stream<'a> {
         while let Some(request) = self.reader.read(&mut bytes)? {
             if let Some(reason) = &request.error {
                 self.sds.metrics.nacks.inc();
-                tracing::warn!(names = ?request.names, %reason, "Envoy refused a secret (E0801)");
+                if let Some(suppressed) = NACKS.line(std::time::Instant::now()) {
+                    // Both are a stranger's words: escaped, so that no line of theirs passes for one of ours.
+                    let names = &request.names;
+                    tracing::warn!(?names, ?reason, suppressed, "Envoy refused a secret (E0801)");
+                }
             }
             // The subscriber counts this state as seen, so what is new in it must go out now: an ACK that crosses
             // a rotation would swallow it.

@@ -2,12 +2,13 @@
 
 use super::Finding;
 
-/// Every stage in the order of the flow, and whose modules it may name. All may name `spiffe`, `problem`
-/// and `open`, which name nobody.
-const STAGES: [(&str, &[&str]); 19] = [
+/// Every stage in the order of the flow, and whose modules it may name. All may name `spiffe`, `problem`,
+/// `open` and `quiet`, which name nobody.
+const STAGES: [(&str, &[&str]); 20] = [
     ("spiffe", &[]),
     ("problem", &[]),
     ("open", &[]),
+    ("quiet", &[]),
     ("kernel", &[]),
     ("process", &["kernel"]),
     ("attestation", &["kernel", "process"]),
@@ -43,7 +44,7 @@ const STAGES_THAT_SERVE: &[&str] = &[
 ];
 const EVERYBODY: &[&str] = &["*"];
 /// What every stage may name.
-const COMMON: [&str; 3] = ["spiffe", "problem", "open"];
+const COMMON: [&str; 4] = ["spiffe", "problem", "open", "quiet"];
 const SOURCES: &str = "agent/src/";
 
 /// Names of other stages in `text`, the content of `file`, that the table does not allow.

@@ -1,6 +1,9 @@
 //! One call against a client that is slow, says several things at once, or stops in the middle.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
 
 use prost::Message as _;
 use tokio::{
@@ -91,6 +94,37 @@ async fn a_client_that_talks_without_reading_is_cut_off_in_time() {
     });
     assert_eq!(client.end().await, (Ended::Shed("stalled"), None));
     assert!(start.elapsed() < STALLED * 2, "it took {:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nacks_can_neither_forge_nor_flood_the_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _default = tracing::subscriber::set_default(subscriber);
+    let mut client = Client::open(Reads::Slowly);
+    client.says(&nack("bad key\n2026-01-01T00:00:00Z ERROR the signing key is gone").repeat(1000));
+    client.says(&request(&["ROOTCA"]));
+    client.hears().await;
+
+    let log = log.0.lock().unwrap();
+    let lines: Vec<_> = std::str::from_utf8(&log).unwrap().lines().collect();
+    assert!((1..=20).contains(&lines.len()), "{} lines", lines.len());
+    assert!(lines.iter().all(|line| line.contains("Envoy refused a secret (E0801)")), "{lines:?}");
+    assert!(lines[0].contains(r"bad key\n2026"), "{}", lines[0]);
+}
+
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What a client does with what it is sent.
@@ -209,6 +243,18 @@ fn request(names: &[&str]) -> Vec<u8> {
     for name in names {
         prost::encoding::string::encode(3, &(*name).to_owned(), &mut message);
     }
+    framed(&message)
+}
+
+/// Refuses whatever was sent, for `why`.
+fn nack(why: &str) -> Vec<u8> {
+    let (mut status, mut message) = (Vec::new(), Vec::new());
+    prost::encoding::string::encode(2, &why.to_owned(), &mut status);
+    prost::encoding::bytes::encode(6, &status, &mut message);
+    framed(&message)
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap();
-    [&[0], &length.to_be_bytes()[..], &message].concat()
+    [&[0], &length.to_be_bytes()[..], message].concat()
 }
