@@ -72,6 +72,12 @@ pub struct Outcome {
     pub reason: &'static str,
 }
 
+impl Metrics {
+    fn call_ended(&self, outcome: &Outcome) {
+        self.calls_ended.get_or_create(outcome).inc();
+    }
+}
+
 impl Outcome {
     pub const SERVED: Self = Self { outcome: "served", reason: "" };
 

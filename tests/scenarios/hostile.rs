@@ -277,6 +277,72 @@ async fn streams_without_end_are_refused_beyond_the_share_of_a_caller() {
     honest_caller_is_served(&agent);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn every_connection_and_every_call_is_accounted_for() {
+    require!(Need::Agent, Need::Root);
+    let agent = Agent::start(settings());
+    // Served: a stream whose client leaves. Refused: two calls without identity, one of a name that is another's.
+    let mut stream = Stream::open(&agent.socket(), &["ROOTCA"]).await.expect("a stream");
+    stream.next().await.expect("an answer");
+    drop(stream);
+    for path in ["/SpiffeWorkloadAPI/FetchX509SVID", "/SpiffeWorkloadAPI/FetchX509Bundles"] {
+        let channel = grpc::channel(&agent.socket());
+        let mut answers = grpc::server_streaming(&channel, path, &[("workload.spiffe.io", "true")])
+            .await
+            .expect("a stream");
+        assert_eq!(answers.message().await.expect_err("no identity").code(), Code::PermissionDenied);
+    }
+    first_answer(&agent, request(&["default"]).encode_to_vec()).await.expect_err("no identity");
+    // A connection that breaks HTTP/2 takes its open streams with it.
+    let (client, connection) = connect(&agent, &h2::client::Builder::new()).await;
+    let connection = tokio::spawn(connection);
+    open_streams(&client, 3, "ROOTCA").await;
+    broken_connection(&agent);
+    drop(client);
+    connection.abort();
+
+    let metric = |name: &str| sum(&agent.metrics(), name);
+    eventually("every connection has ended", CLOSED_LIMIT, || {
+        let over = metric("vouch_connections_accepted_total") == metric("vouch_connections_ended_total");
+        over.then_some(())
+    });
+    assert_eq!(metric("vouch_calls_total"), 8.0, "{}", agent.metrics());
+    assert_eq!(metric("vouch_calls_ended_total"), 8.0, "{}", agent.metrics());
+    assert_eq!(metric("vouch_calls_ended_total{outcome=\"refused\",reason=\"denied\"}"), 3.0);
+    assert_eq!(metric("vouch_calls_ended_total{outcome=\"refused\",reason=\"protocol_error\"}"), 1.0);
+    assert_eq!(metric("vouch_connections_ended_total{outcome=\"refused\",reason=\"protocol_error\"}"), 1.0);
+}
+
+/// Opens an SDS stream and then sends a frame that no peer may send, on one connection.
+fn broken_connection(agent: &Agent) {
+    let mut connection = UnixStream::connect(agent.socket()).expect("it accepts");
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).expect("a small frame").to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    // HPACK: `:method: POST` and `:scheme: http` of the static table, `:path` and `:authority` in full.
+    let path = STREAM_SECRETS.as_bytes();
+    let length = u8::try_from(path.len()).expect("a short path");
+    let head = [&[0x83, 0x86, 0x04, length][..], path, &[0x01, 1], b"x"].concat();
+    bytes.extend(frame(4, 0, 0, &[]));
+    bytes.extend(frame(1, 4, 1, &head));
+    connection.write_all(&bytes).expect("it can be sent");
+    let calls = || sum(&agent.metrics(), "vouch_calls_total");
+    eventually("the call has begun", CLOSED_LIMIT, || (calls() == 8.0).then_some(()));
+    // DATA belongs to a stream.
+    connection.write_all(&frame(0, 0, 0, b"x")).expect("it can be sent");
+    eventually("it is closed", CLOSED_LIMIT, || (!is_open(&connection)).then_some(()));
+}
+
+/// The samples whose line begins with `name`, added up.
+fn sum(metrics: &str, name: &str) -> f64 {
+    let values = metrics
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+    values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
 /// Sends `message` as the first of an SDS stream: an answer, or the status that came instead.
 async fn first_answer(agent: &Agent, message: Vec<u8>) -> Result<(), Status> {
     let channel = grpc::channel(&agent.socket());

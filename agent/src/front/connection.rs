@@ -44,6 +44,9 @@ const LOCAL_ERROR_RESETS: usize = 64;
 /// How long the last frames of a connection may take to leave.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// A call that ended in a way that no call should.
+const BROKEN: Outcome = Outcome { outcome: "shed", reason: "broken" };
+
 /// Serves a connection to its end.
 pub(super) async fn serve(
     front: &Arc<Front>,
@@ -68,7 +71,9 @@ pub(super) async fn serve(
         Ok(Err(_)) => return Outcome::refused("not_http2"),
         Err(_) => return Outcome::shed("preface_timeout"),
     };
-    let outcome = calls(front, &mut connection, &blocked, &caller, place, stop).await;
+    let mut open = JoinSet::new();
+    let outcome = calls(front, &mut connection, &mut open, &blocked, &caller, place, stop).await;
+    end_with_the_connection(front, open, &outcome).await;
     // What is still to be written may leave, but not for ever.
     connection.graceful_shutdown();
     let _ = timeout(LINGER, async { while let Some(Ok(_)) = connection.accept().await {} }).await;
@@ -78,12 +83,12 @@ pub(super) async fn serve(
 async fn calls(
     front: &Arc<Front>,
     connection: &mut Connection<Watched, Bytes>,
+    open: &mut JoinSet<Outcome>,
     blocked: &Blocked,
     caller: &Arc<Caller>,
     place: &ConnectionPlace,
     stop: CancellationToken,
 ) -> Outcome {
-    let mut open = JoinSet::new();
     let silent = keepalive::until_silent(connection.ping_pong());
     let blocked = blocked.for_as_long_as(front.limits.stalled_timeout);
     pin!(silent, blocked);
@@ -100,20 +105,24 @@ async fn calls(
                             let (front, caller) = (Arc::clone(front), Arc::clone(caller));
                             open.spawn(async move {
                                 let _stream = stream;
-                                let outcome = self::call(&front, request, respond, caller).await;
-                                front.metrics.calls_ended.get_or_create(&outcome).inc();
+                                self::call(&front, request, respond, caller).await
                             });
                         }
                         Err(Refused { reason }) => {
                             Outgoing::new(respond).finish(&Status::unavailable(format!("limit {reason} is reached")));
-                            front.metrics.calls_ended.get_or_create(&Outcome::shed(reason)).inc();
+                            front.metrics.call_ended(&Outcome::shed(reason));
                         }
                     }
                 }
-                // The client left, or broke the protocol: h2 has told it why.
+                // h2 has told it why.
+                Some(Err(error)) if error.is_library() => return Outcome::refused("protocol_error"),
+                // The client left.
                 Some(Err(_)) | None => return Outcome::SERVED,
             },
-            Some(_) = open.join_next() => idle_until = Instant::now() + front.limits.idle_timeout,
+            Some(ended) = open.join_next() => {
+                front.metrics.call_ended(&ended.unwrap_or(BROKEN));
+                idle_until = Instant::now() + front.limits.idle_timeout;
+            }
             () = sleep_until(idle_until), if open.is_empty() => {
                 return if asked { Outcome::SERVED } else { Outcome::shed("first_request_timeout") };
             }
@@ -121,6 +130,15 @@ async fn calls(
             () = &mut blocked => return Outcome::shed("stalled"),
             () = stop.cancelled() => return Outcome::SERVED,
         }
+    }
+}
+
+/// Cuts off the calls that are open. They ended as their connection did.
+async fn end_with_the_connection(front: &Front, mut open: JoinSet<Outcome>, outcome: &Outcome) {
+    open.abort_all();
+    while let Some(ended) = open.join_next().await {
+        let ended = ended.unwrap_or_else(|error| if error.is_cancelled() { outcome.clone() } else { BROKEN });
+        front.metrics.call_ended(&ended);
     }
 }
 
