@@ -1,5 +1,6 @@
 //! Logs, metrics and probes.
 
+mod bounded;
 mod http;
 mod log;
 mod metrics;

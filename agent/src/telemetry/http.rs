@@ -1,8 +1,11 @@
 //! `/metrics`, `/live`, `/ready` and `/started`, on loopback.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
@@ -12,9 +15,14 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use prometheus_client::{encoding::text::encode, registry::Registry};
+use prometheus_client::{encoding::text::encode, metrics::counter::Counter, registry::Registry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use super::bounded::{Bounded, Bounds};
+
+/// Every local process may connect, and a few probes and scrapers should.
+const BOUNDS: Bounds = Bounds { connections: 64, patience: Duration::from_secs(60) };
 
 /// What the probes say.
 #[derive(Debug, Default)]
@@ -42,11 +50,18 @@ struct Shared {
 /// Serves until `stop`. `ready` says why the node is not ready, when it is not.
 pub async fn serve(
     listener: TcpListener,
-    registry: Registry,
+    mut registry: Registry,
     probes: Arc<Probes>,
     ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     stop: CancellationToken,
 ) {
+    let shed = Counter::default();
+    registry.register(
+        "metrics_connections_shed",
+        "Connections of the metrics port closed for want of room",
+        shed.clone(),
+    );
+    let listener = Bounded::new(listener, BOUNDS, shed);
     let shared = Arc::new(Shared { registry, probes, ready: Box::new(ready) });
     let router = Router::new()
         .route("/metrics", get(metrics))
