@@ -3,6 +3,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
+    net::TcpStream,
     os::unix::net::UnixStream,
     thread,
     time::{Duration, Instant},
@@ -150,6 +151,42 @@ fn two_thousand_connections_of_one_caller_are_not_all_kept() {
     assert!(agent.turned_away() - refused >= 1_800.0, "{}", agent.metrics());
     drop(connections);
     honest_caller_is_served(&agent);
+}
+
+#[test]
+fn no_more_connections_are_taken_than_there_are_descriptors() {
+    require!(Need::Agent, Need::Root);
+    let (_, descriptors) = getrlimit(Resource::RLIMIT_NOFILE).expect("it can be asked");
+    let agent = Agent::start(settings().set("limits.connections", 1_000_000));
+    let limit = sum(&agent.metrics(), "vouch_limit{limit=\"connections\"}");
+    // Each takes two, and the agent itself needs some.
+    assert!(limit >= 1.0 && 2.0 * limit + 256.0 <= descriptors as f64, "{limit} of {descriptors}");
+}
+
+#[test]
+fn a_crowd_at_the_metrics_port_is_sent_away() {
+    require!(Need::Agent, Need::Root);
+    let agent = Agent::start(settings());
+    let mut crowd: Vec<_> =
+        (0..200).map(|_| TcpStream::connect(agent.metrics_address()).expect("it accepts")).collect();
+    // They are taken in turn, so the last one hears when all have been.
+    let last = crowd.last_mut().expect("a crowd");
+    last.set_read_timeout(Some(CLOSED_LIMIT)).expect("a socket");
+    let read =
+        last.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").and_then(|()| last.read(&mut [0; 64]));
+    assert!(read.as_ref().is_ok_and(|count| *count == 0) || closed(&read), "{read:?}");
+    honest_caller_is_served(&agent);
+    drop(crowd);
+    let shed = eventually("metrics are served again", CLOSED_LIMIT, || {
+        let answer = vouch_tests::http::get(agent.metrics_address(), "/metrics").ok()?;
+        Some(sum(&answer.body, "vouch_metrics_connections_shed_total"))
+    });
+    assert!(shed >= 136.0, "{shed}");
+}
+
+fn closed<T>(result: &std::io::Result<T>) -> bool {
+    let kinds = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+    result.as_ref().is_err_and(|error| kinds.contains(&error.kind()))
 }
 
 #[test]

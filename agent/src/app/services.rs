@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -36,6 +37,8 @@ pub(super) const ISSUE_WAIT: Duration = Duration::from_secs(5);
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 /// What the health service answers for, beside the whole.
 const SERVICES: [&str; 3] = ["", "SpiffeWorkloadAPI", "envoy.service.secret.v3.SecretDiscoveryService"];
+/// Descriptors for all that is no connection of the public socket: files, hooks, admin, metrics, attestations.
+const RESERVED_DESCRIPTORS: usize = 256;
 /// Largest admin request.
 const ADMIN_REQUEST: usize = 16 << 10;
 
@@ -66,7 +69,7 @@ pub(super) fn minimum(config: &Config) -> Grade {
 pub(super) fn limits(config: &Config) -> Limits {
     let limits = &config.limits;
     Limits {
-        connections: limits.connections,
+        connections: connections(limits.connections),
         connections_per_caller: limits.connections_per_caller,
         streams_per_connection: u32::try_from(limits.streams_per_connection).unwrap_or(u32::MAX),
         streams_per_caller: limits.streams_per_caller,
@@ -75,6 +78,32 @@ pub(super) fn limits(config: &Config) -> Limits {
         idle_timeout: limits.idle_timeout,
         stalled_timeout: limits.stalled_timeout,
     }
+}
+
+/// As many as are configured, or as descriptors allow: their limit has been raised as far as it goes.
+fn connections(configured: usize) -> usize {
+    let descriptors = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, _)) => usize::try_from(soft).unwrap_or(usize::MAX),
+        Err(error) => {
+            tracing::warn!(%error, "the limit of descriptors cannot be read (W0723)");
+            return configured;
+        }
+    };
+    let connections = configured.min(connections_within(descriptors));
+    if connections < configured {
+        tracing::warn!(
+            configured,
+            connections,
+            descriptors,
+            "descriptors allow fewer connections than [limits] connections: raise LimitNOFILE (W0724)"
+        );
+    }
+    connections
+}
+
+/// Each connection is a socket and its peer's pidfd. One, where descriptors are fewer than the agent itself needs.
+fn connections_within(descriptors: usize) -> usize {
+    (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).max(1)
 }
 
 pub(super) fn sds(config: &Config) -> Sds {
@@ -174,5 +203,21 @@ pub(super) async fn watch_health(reporter: HealthReporter, node: Arc<Node>) {
             reporter.set_service_status(service, status).await;
         }
         sleep(HEALTH_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_never_need_more_descriptors_than_there_are() {
+        assert_eq!(connections_within(20_000), 9_872);
+        assert_eq!(connections_within(1024), 384);
+        assert_eq!(connections_within(257), 1);
+        assert_eq!(connections_within(0), 1);
+        for descriptors in 258..70_000 {
+            assert!(2 * connections_within(descriptors) + RESERVED_DESCRIPTORS <= descriptors);
+        }
     }
 }

@@ -88,7 +88,7 @@ pub fn registry(node: Arc<Node>, attestor: &Attestor, limits: &Limits) -> Regist
     registry.register(
         "limit",
         "Limits in force, under the keys of [limits]; times in seconds",
-        limits_in_force(limits),
+        limits_in_force(limits, node.front.limits.connections),
     );
     registry.register_collector(Box::new(Asked(node)));
     registry
@@ -96,10 +96,11 @@ pub fn registry(node: Arc<Node>, attestor: &Attestor, limits: &Limits) -> Regist
 
 type LimitGauges = Family<[(&'static str, &'static str); 1], Gauge<f64, AtomicU64>>;
 
-fn limits_in_force(limits: &Limits) -> LimitGauges {
+/// `connections` is what descriptors leave of the limit that is configured.
+fn limits_in_force(limits: &Limits, connections: usize) -> LimitGauges {
     let gauges = LimitGauges::default();
     for (key, limit) in [
-        ("connections", limits.connections as f64),
+        ("connections", connections as f64),
         ("connections_per_caller", limits.connections_per_caller as f64),
         ("streams_per_connection", limits.streams_per_connection as f64),
         ("streams_per_caller", limits.streams_per_caller as f64),
