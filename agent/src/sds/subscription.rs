@@ -15,6 +15,8 @@ pub struct Subscription {
     names: Option<Vec<String>>,
     node: NodeFacts,
     sent: Option<Sent>,
+    /// What the last look at the identities found: see [`state`]. Empty when the next look is to be a whole one.
+    looked_at: Vec<u64>,
     /// The newest generation that was used as a nonce here.
     newest_generation: u64,
     /// Counts the nonces that are this stream's own.
@@ -75,8 +77,9 @@ impl Subscription {
             return Ok(None);
         }
         check_type(&request.type_url)?;
-        if let Some(node) = request.node {
+        if let Some(node) = request.node.filter(|node| *node != self.node) {
             self.node = node;
+            self.looked_at.clear();
         }
         let asked = normal(request.names);
         if self.names.as_ref().is_some_and(|names| *names == asked) {
@@ -94,7 +97,7 @@ impl Subscription {
 
     /// Fresh SVIDs or bundles; answers only when what was asked for has changed.
     pub fn on_update(&mut self, identities: &Identities, names: &Names) -> Result<Option<Message>, Denied> {
-        if self.names.is_none() {
+        if self.names.is_none() || self.looked_at.iter().copied().eq(state(identities)) {
             return Ok(None);
         }
         self.answer(identities, names, Nonce::Shared)
@@ -111,6 +114,8 @@ impl Subscription {
         names: &Names,
         nonce: Nonce,
     ) -> Result<Option<Message>, Denied> {
+        self.looked_at.clear();
+        self.looked_at.extend(state(identities));
         let asked = self.names.as_deref().unwrap_or_default();
         let resources = resolve(
             asked,
@@ -145,6 +150,12 @@ impl Subscription {
     fn was_sent(&self, message: &Message) -> bool {
         self.sent.as_ref().is_some_and(|sent| sent.version == message.version)
     }
+}
+
+/// Equal only when every answer would be.
+fn state(identities: &Identities) -> impl Iterator<Item = u64> {
+    let svids = identities.svids.iter().map(|issued| issued.generation);
+    svids.chain([identities.bundle.generation, identities.pending as u64])
 }
 
 /// Whether a response may carry the nonce that it has on every other stream.

@@ -136,6 +136,35 @@ fn the_nonce_of_an_older_object_is_not_used_again() {
     assert_ne!(first.nonce, third.nonce);
 }
 
+#[test]
+fn a_node_that_says_something_else_of_itself_is_answered_anew() {
+    let have = identities(vec![]);
+    let mut stream = Subscription::default();
+    let first = stream.on_request(ask(&["ROOTCA"], ""), &have, &names()).unwrap().unwrap();
+    let mut old_envoy = NodeFacts::default();
+    let version =
+        vouch_proto::envoy::config::core::v3::SemanticVersion { minor_number: 9, ..Default::default() };
+    let build = vouch_proto::envoy::config::core::v3::BuildVersion { version: Some(version) };
+    old_envoy.take_build_version(&build.encode_to_vec());
+    let request = Request { node: Some(old_envoy), ..ask(&["ROOTCA"], &first.nonce) };
+    assert!(stream.on_request(request.clone(), &have, &names()).unwrap().is_none());
+    let second = stream.on_update(&have, &names()).unwrap().expect("plain roots instead of the validator");
+    assert_ne!(first.version, second.version);
+    let request = Request { nonce: second.nonce.to_string(), ..request };
+    assert!(stream.on_request(request, &have, &names()).unwrap().is_none());
+    assert!(stream.on_update(&have, &names()).unwrap().is_none());
+}
+
+#[test]
+fn an_identity_that_is_lost_before_it_was_issued_is_denied() {
+    let mut have = identities(vec![]);
+    have.pending = 1;
+    let mut stream = Subscription::default();
+    assert_eq!(stream.on_request(ask(&["default"], ""), &have, &names()).unwrap_err(), Denied::Pending);
+    have.pending = 0;
+    assert!(matches!(stream.on_update(&have, &names()), Err(Denied::NotAuthorized(_))));
+}
+
 /// What may happen on a stream.
 #[derive(Debug, Clone)]
 enum Step {
