@@ -11,6 +11,7 @@ mod names;
 mod peer;
 mod proc_status;
 mod selector;
+mod user_namespace;
 
 pub use attestor::{Attested, Attestor, AttestorConfig, Error, Metrics};
 pub use container::Container;

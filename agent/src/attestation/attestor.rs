@@ -23,6 +23,7 @@ use super::{
     peer::{CallerKey, Grade, Peer, Proof, Refusal},
     proc_status::Status,
     selector::{Selector, SelectorSet},
+    user_namespace,
 };
 use crate::kernel::{Capture, Connect, Namespaces};
 
@@ -236,7 +237,10 @@ impl Learner {
         }
         self.say_ids(status.euid, status.egid, set);
         self.say_groups(Some(&status.groups), set);
-        self.say_executable(Executable::of(pid).ok().as_ref(), set);
+        let executable = Executable::of(pid).ok();
+        // Afterwards: who has left by now may have chosen the file.
+        let executable = executable.filter(|_| user_namespace::is_ours(pid));
+        self.say_executable(executable.as_ref(), set);
         set.mark_gap(Selector::new("kernel", ""));
         Ok(())
     }

@@ -4,7 +4,7 @@ use vouch_tests::{Need, entry, require, settings::entry_of_user, user};
 
 use super::{
     actor::{Heard, ask, steps},
-    programs::{EVIL, GROUP, ROOT},
+    programs::{EVIL, GOOD_HASH, GOOD_PATH, GROUP, ROOT},
     stage::{Stage, When},
 };
 
@@ -76,6 +76,38 @@ fn a_disguise_in_a_user_namespace_is_not_believed() {
     let (good, evil) = (stage.program("good"), stage.program("evil"));
     let words = steps([&evil, "own-users", "disguise", &good, "connect", &stage.socket()]);
     let heard = stage.attack_by(When::AfterAccept, user::STRANGER, &words, &ask());
+    assert_eq!(heard, Heard::only(&[EVIL]));
+}
+
+/// The same where nobody saw what the process executed: its namespace alone speaks against it.
+#[test]
+fn without_hooks_a_disguise_in_a_user_namespace_is_not_believed_either() {
+    require!(Need::Agent, Need::Root, Need::Cgroup2);
+    let off = |settings: vouch_tests::Settings| settings.set("kernel.hooks", "off");
+    let mut stage = Stage::with(&["good", "evil"], |programs| programs.good_and_user(user::STRANGER), off);
+    assert_eq!(stage.honest("good", user::STRANGER), Heard::only(&[EVIL, GOOD_HASH, GOOD_PATH]));
+    let (good, evil) = (stage.program("good"), stage.program("evil"));
+    let words = steps([&evil, "own-users", "disguise", &good, "connect", &stage.socket()]);
+    let heard = stage.attack_by(When::AfterAccept, user::STRANGER, &words, &ask());
+    assert_eq!(heard, Heard::only(&[EVIL]));
+    // Not even when it gets there after it has connected.
+    let connect = steps(["connect", &stage.socket()]);
+    let then = [steps(["own-users", "disguise", &good]), ask()].concat();
+    assert_eq!(stage.attack(When::AfterAccept, user::STRANGER, &connect, &then), Heard::only(&[EVIL]));
+}
+
+/// In the host's own user namespace, with the one capability for it.
+#[test]
+fn a_disguise_by_the_right_to_restore_processes_is_not_believed() {
+    require!(Need::Agent, Need::Root, Need::ConnectHook);
+    let mut stage = Stage::new(&["good", "evil"], |programs| programs.good_and_user(user::STRANGER));
+    let (good, evil, id) = (stage.program("good"), stage.program("evil"), user::STRANGER.to_string());
+    let right = "+checkpoint_restore";
+    let become_stranger = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
+    let keep = ["--inh-caps", right, "--ambient-caps", right, "--"];
+    let words = [steps(become_stranger), steps(keep), steps([&evil, "disguise", &good])].concat();
+    let words = [words, steps(["connect", &stage.socket()])].concat();
+    let heard = stage.attack_by(When::AfterAccept, 0, &words, &ask());
     assert_eq!(heard, Heard::only(&[EVIL]));
 }
 
