@@ -14,7 +14,7 @@ mod selector;
 mod user_namespace;
 
 pub use attestor::{Attested, Attestor, AttestorConfig, Error, Metrics};
-pub use container::Container;
+pub use container::{Container, Containment};
 pub use files::PathRule;
 pub use peer::{CallerKey, Grade, Peer, Refusal};
 pub use selector::{Selector, SelectorSet};

@@ -18,6 +18,7 @@ mod task;
 use std::path::PathBuf;
 
 pub use capture::{Capture, Counters, Hook, HookState, Snapshot};
+pub use cgroup::only_root_adds_to;
 pub use error::Error;
 pub use events::{EventSource, KernelEvent};
 pub use origin::{Connect, Provenance};

@@ -208,7 +208,7 @@ impl Learner {
     fn judge_record(&self, peer: &Peer, connect: &Connect, set: &mut SelectorSet) {
         let (record, host) = (&connect.task, self.host.as_ref());
         self.say_ids(peer.uid, peer.gid, set);
-        kernel_facts(connect, peer.cgroup.as_deref(), host, set);
+        kernel_facts(connect, peer.cgroup.as_deref(), &peer.containment, host, set);
         let status = Status::read(peer.pid);
         let executable = Executable::of(peer.pid);
         let now = self.capture.as_ref().and_then(|capture| capture.inspect(peer.pid).ok().flatten());

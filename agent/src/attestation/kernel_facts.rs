@@ -1,52 +1,59 @@
 //! `kernel:*` selectors: what the record of the `connect()` itself says.
 
 use super::{
-    container::Container,
+    container::Containment,
     selector::{Selector, SelectorSet},
 };
 use crate::kernel::{Connect, Namespaces, Provenance};
 
-/// What may be said of a record. `cgroup` is the path of its cgroup; `host` are the namespaces of the host.
-/// What is not known is a gap.
+/// What may be said of a record. `cgroup` is the path of its cgroup, unless that was removed since, and
+/// `containment` what the path says; `host` are the namespaces of the host. What is not known is a gap.
+///
+/// A new fact is one more line of the table, a function of what is known, a line of `vocabulary.rs`, and one of
+/// the table in the tests below.
 pub(super) fn kernel_facts(
     connect: &Connect,
     cgroup: Option<&str>,
+    containment: &Containment,
     host: Option<&Namespaces>,
     set: &mut SelectorSet,
 ) {
     let own = &connect.task.namespaces;
-    let sides =
-        [("userns", own.user, host.map(|host| host.user)), ("netns", own.net, host.map(|host| host.net))];
-    for (name, own, host) in sides {
-        match host {
-            Some(host) if own != 0 => {
-                let whose = if own == host { "host" } else { "own" };
-                set.insert(Selector::new("kernel", format!("{name}:{whose}")));
-            }
-            _ => set.mark_gap(Selector::new("kernel", name)),
+    let facts = [
+        ("userns", side(own.user, host.map(|host| host.user))),
+        ("netns", side(own.net, host.map(|host| host.net))),
+        ("exe", executable(connect, host)),
+        ("cgroup", cgroup.map(str::to_owned)),
+        ("container", container(containment, own, host)),
+    ];
+    for (name, value) in facts {
+        match value {
+            Some(value) => set.insert(Selector::new("kernel", format!("{name}:{value}"))),
+            None => set.mark_gap(Selector::new("kernel", name)),
         }
     }
-    match connect.task.exe.filter(|_| believes_executable(connect, host)) {
-        Some(exe) => {
-            let value = format!("exe:{}:{}:{}", exe.major, exe.minor, exe.inode);
-            set.insert(Selector::new("kernel", value));
+}
+
+/// Whether a namespace is the host's; 0 is one that is not known.
+fn side(own: u32, host: Option<u32>) -> Option<String> {
+    let whose = if own == host? { "host" } else { "own" };
+    (own != 0).then(|| whose.to_owned())
+}
+
+fn executable(connect: &Connect, host: Option<&Namespaces>) -> Option<String> {
+    let exe = connect.task.exe.filter(|_| believes_executable(connect, host))?;
+    Some(format!("{}:{}:{}", exe.major, exe.minor, exe.inode))
+}
+
+/// Runtimes that are not known leave a trace: a namespace of processes, cgroups or users of its own, or an id in the
+/// path. `none` is said of whoever has none of these; one trace is enough for doubt.
+fn container(containment: &Containment, own: &Namespaces, host: Option<&Namespaces>) -> Option<String> {
+    match (containment, host) {
+        (Containment::Contained(container), _) => Some(container.runtime.to_owned()),
+        (Containment::Unnamed, Some(host)) => {
+            ((own.pid, own.cgroup, own.user) == (host.pid, host.cgroup, host.user)).then(|| "none".to_owned())
         }
-        None => set.mark_gap(Selector::new("kernel", "exe")),
-    }
-    let Some(cgroup) = cgroup else {
-        // Removed since the connect: nobody knows any more what it was.
-        set.mark_gap(Selector::new("kernel", "cgroup"));
-        set.mark_gap(Selector::new("kernel", "container"));
-        return;
-    };
-    set.insert(Selector::new("kernel", format!("cgroup:{cgroup}")));
-    match Container::of_cgroup(cgroup) {
-        Some(container) => set.insert(Selector::new("kernel", format!("container:{}", container.runtime))),
-        None if host.is_some_and(|host| own.pid == host.pid) => {
-            set.insert(Selector::new("kernel", "container:none"));
-        }
-        // A pid namespace of its own, by a runtime that is not known: neither "none" nor a name.
-        None => set.mark_gap(Selector::new("kernel", "container")),
+        (Containment::Unsure, _) | (Containment::Unnamed, None) => None,
     }
 }
 
@@ -58,5 +65,89 @@ pub(super) fn believes_executable(connect: &Connect, host: Option<&Namespaces>) 
         Provenance::Executed => true,
         Provenance::Before => host.is_some_and(|host| connect.task.namespaces.user == host.user),
         Provenance::Replaced | Provenance::Lost => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vouch_abi::Identity;
+
+    use super::*;
+    use crate::kernel::Task;
+
+    const HOST: Namespaces = Namespaces { pid: 1, mnt: 2, net: 3, user: 4, cgroup: 5 };
+
+    /// A process of the host that runs 8:1:42.
+    fn of_host() -> Identity {
+        Identity {
+            exe_device: 8 << 20 | 1,
+            exe_inode: 42,
+            pid_namespace: HOST.pid,
+            net_namespace: HOST.net,
+            user_namespace: HOST.user,
+            cgroup_namespace: HOST.cgroup,
+            ..Identity::default()
+        }
+    }
+
+    /// What is said under `name`; `None` when it is a gap.
+    fn said(
+        name: &str,
+        identity: Identity,
+        executable: Provenance,
+        cgroup: Option<&str>,
+        host: Option<&Namespaces>,
+    ) -> Option<String> {
+        let connect = Connect { task: Task::from(&identity), executable };
+        let containment = cgroup.map_or(Containment::Unsure, |path| Containment::of_cgroup(path, |_| true));
+        let mut set = SelectorSet::default();
+        kernel_facts(&connect, cgroup, &containment, host, &mut set);
+        let found = set.iter().find_map(|selector| selector.value().strip_prefix(name)?.strip_prefix(':'));
+        let gap = set.gaps().any(|gap| gap.value() == name);
+        assert!(found.is_some() != gap, "{name} is either known or a gap");
+        found.map(str::to_owned)
+    }
+
+    #[test]
+    fn each_fact_has_a_value_or_is_a_gap() {
+        let id = "0123456789abcdef".repeat(4);
+        let docker = format!("/docker/{id}");
+        let unknown_runtime = format!("/foo/{id}");
+        let (ssh, here) = (Some("/ssh.service"), Provenance::Executed);
+        let own = Identity {
+            pid_namespace: 91,
+            net_namespace: 93,
+            user_namespace: 94,
+            cgroup_namespace: 95,
+            ..of_host()
+        };
+        let gone = Identity { net_namespace: 0, user_namespace: 0, ..of_host() };
+        let host = Some(&HOST);
+        for (name, identity, executable, cgroup, host, expected) in [
+            ("userns", of_host(), here, ssh, host, Some("host")),
+            ("userns", own, here, ssh, host, Some("own")),
+            ("userns", gone, here, ssh, host, None),
+            ("userns", own, here, ssh, None, None),
+            ("netns", of_host(), here, ssh, host, Some("host")),
+            ("netns", own, here, ssh, host, Some("own")),
+            ("netns", gone, here, ssh, host, None),
+            ("exe", of_host(), here, ssh, host, Some("8:1:42")),
+            ("exe", of_host(), Provenance::Replaced, ssh, host, None),
+            ("exe", Identity { exe_inode: 0, ..of_host() }, here, ssh, host, None),
+            ("cgroup", of_host(), here, ssh, host, Some("/ssh.service")),
+            ("cgroup", of_host(), here, None, host, None),
+            ("container", of_host(), here, ssh, host, Some("none")),
+            ("container", own, here, Some(&*docker), host, Some("docker")),
+            ("container", own, here, Some(&*docker), None, Some("docker")),
+            ("container", of_host(), here, Some(&*unknown_runtime), host, None),
+            ("container", of_host(), here, None, host, None),
+            ("container", of_host(), here, ssh, None, None),
+            ("container", Identity { pid_namespace: 91, ..of_host() }, here, ssh, host, None),
+            ("container", Identity { cgroup_namespace: 95, ..of_host() }, here, ssh, host, None),
+            ("container", Identity { user_namespace: 94, ..of_host() }, here, ssh, host, None),
+        ] {
+            let found = said(name, identity, executable, cgroup, host);
+            assert_eq!(found.as_deref(), expected, "{name} of {identity:?} in {cgroup:?}");
+        }
     }
 }

@@ -9,8 +9,8 @@ use std::{
 
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::container::Container;
-use crate::kernel::{Capture, Connect};
+use super::container::Containment;
+use crate::kernel::{self, Capture, Connect};
 
 /// How good the evidence for a process is; a later grade is a better one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +35,8 @@ pub struct Peer {
     pub(super) proof: Proof,
     /// Path from the cgroup2 root, when it is known.
     pub cgroup: Option<String>,
+    /// What that path says, `Unsure` without one.
+    pub containment: Containment,
 }
 
 /// What holds a peer to one process.
@@ -102,7 +104,9 @@ impl Peer {
                 };
                 let grade = if matches!(proof, Proof::Pidfd { .. }) { Grade::Pidfd } else { Grade::Peercred };
                 let cgroup = procfs_cgroup(pid);
-                let peer = Self { pid, uid: credentials.uid(), gid: credentials.gid(), grade, proof, cgroup };
+                let containment = containment(cgroup.as_deref());
+                let (uid, gid) = (credentials.uid(), credentials.gid());
+                let peer = Self { pid, uid, gid, grade, proof, cgroup, containment };
                 peer.check_alive()?;
                 peer
             }
@@ -135,7 +139,8 @@ impl Peer {
         let cgroup = capture.cgroup_path(record.cgroup_id).ok();
         let (pid, uid, gid) = (record.pid, record.euid, record.egid);
         let proof = Proof::Kernel { connect: Box::new(connect), pidfd };
-        let peer = Self { pid, uid, gid, grade: Grade::Kernel, proof, cgroup };
+        let containment = containment(cgroup.as_deref());
+        let peer = Self { pid, uid, gid, grade: Grade::Kernel, proof, cgroup, containment };
         peer.check_alive()?;
         Ok(peer)
     }
@@ -165,14 +170,18 @@ impl Peer {
         }
     }
 
-    /// The container whose process this is, as the runtime's own level of its cgroup names it.
-    pub fn container(&self) -> Option<Container> {
-        self.cgroup.as_deref().and_then(Container::of_cgroup)
-    }
-
+    /// The container only if root named it, so that nobody chooses whom a limit counts. Its uids are not told apart:
+    /// root inside may take any, and would multiply its share.
     pub fn caller_key(&self) -> CallerKey {
-        self.container().map_or(CallerKey::Uid(self.uid), |container| CallerKey::Container(container.cgroup))
+        match &self.containment {
+            Containment::Contained(container) => CallerKey::Container(container.cgroup.clone()),
+            Containment::Unsure | Containment::Unnamed => CallerKey::Uid(self.uid),
+        }
     }
+}
+
+fn containment(cgroup: Option<&str>) -> Containment {
+    cgroup.map_or(Containment::Unsure, |path| Containment::of_cgroup(path, kernel::only_root_adds_to))
 }
 
 /// Since 2.6 `/proc/PID/stat` counts in hundredths of a second, whatever the kernel's own tick is.
@@ -321,7 +330,10 @@ mod tests {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let peer = Peer::of(&ours, None, Grade::Peercred).unwrap();
         assert_eq!(peer.pid, std::process::id());
-        assert!(peer.grade >= Grade::Peercred);
+        assert_eq!(peer.grade, Grade::best_without_hooks());
+        // What is asked for is what this kernel can do, not what another one could.
+        let pinned = matches!(peer.proof, Proof::Pidfd { .. });
+        assert_eq!(pinned, pidfd::of_peer(ours.as_fd()).is_ok());
         let refused = Peer::of(&ours, None, Grade::Kernel).unwrap_err();
         assert!(matches!(refused, Refusal::BelowMinimum { .. }));
     }

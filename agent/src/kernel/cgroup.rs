@@ -9,6 +9,7 @@ use std::{
         unix::{ffi::OsStringExt, fs::MetadataExt},
     },
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use super::{Error, system};
@@ -70,6 +71,31 @@ impl Cgroups {
     }
 }
 
+/// Whether root alone may add cgroups to the cgroup `path`, so that what is directly in it has the name that root
+/// gave it. Not when the cgroup is gone, and not where the host's tree is not in view.
+pub fn only_root_adds_to(path: &str) -> bool {
+    static TREE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let tree = TREE.get_or_init(|| Cgroups::find().ok().map(|cgroups| cgroups.mount));
+    tree.as_deref().is_some_and(|tree| is_roots_alone(tree, path))
+}
+
+/// Every directory from `tree` down to `path` counts: whoever owns one may have moved into what is below.
+fn is_roots_alone(tree: &Path, path: &str) -> bool {
+    let mut directory = tree.to_owned();
+    let names = path.split('/').filter(|name| !name.is_empty());
+    std::iter::once("").chain(names).all(|name| {
+        directory.push(name);
+        let seen = fs::symlink_metadata(&directory);
+        name != ".."
+            && seen.is_ok_and(|seen| seen.is_dir() && is_writable_by_root_alone(seen.uid(), seen.mode()))
+    })
+}
+
+fn is_writable_by_root_alone(owner: u32, mode: u32) -> bool {
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    owner == 0 && mode & WRITABLE_BY_OTHERS == 0
+}
+
 fn gone(id: u64) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("cgroup {id} is gone"))
 }
@@ -108,6 +134,22 @@ fn unescape(field: &[u8]) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_roots_alone_by_owner_and_mode() {
+        assert!(is_writable_by_root_alone(0, 0o40755) && is_writable_by_root_alone(0, 0o40555));
+        for (owner, mode) in [(1000, 0o40755), (0, 0o40775), (0, 0o40757)] {
+            assert!(!is_writable_by_root_alone(owner, mode), "{owner} {mode:o}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_or_leads_elsewhere_is_nobodys() {
+        assert!(is_roots_alone(Path::new("/proc"), "/sys/kernel"));
+        for path in ["/sys/no-such-directory", "/sys/../sys", "/version"] {
+            assert!(!is_roots_alone(Path::new("/proc"), path), "{path}");
+        }
+    }
 
     #[test]
     fn the_mount_is_found_among_others() {

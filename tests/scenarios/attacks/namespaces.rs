@@ -1,11 +1,11 @@
 //! A caller with namespaces of its own, where it is root: what it does there counts for nothing outside.
 
-use vouch_tests::{Need, entry, require, settings::entry_of_user, user};
+use vouch_tests::{Need, entry, eventually, require, settings::entry_of_user, user};
 
 use super::{
     actor::{Heard, ask, steps},
-    programs::{EVIL, GOOD_HASH, GOOD_PATH, GROUP, ROOT},
-    stage::{Stage, When},
+    programs::{EVIL, GOOD_HASH, GOOD_PATH, GROUP, ROOT, VICTIM, text},
+    stage::{LIMIT, Stage, When},
 };
 
 /// Storage of sockets is charged to the network namespace, and its root may leave no room for the record.
@@ -142,5 +142,30 @@ fn a_name_that_looks_like_facts_is_only_a_name() {
             assert_eq!(heard, Heard::only(&[EVIL]), "{name:?} {hooks}");
         }
         assert_eq!(stage.honest(NAMES[0], user::STRANGER), Heard::only(&[EVIL]), "{hooks}");
+    }
+}
+
+/// Whoever a part of the cgroup tree was given to may call a cgroup of it what a runtime would call a container's.
+#[test]
+fn a_name_in_a_delegated_cgroup_makes_no_container() {
+    require!(Need::Agent, Need::Root, Need::ConnectHook, Need::Cgroup2);
+    let mut stage = Stage::new(&["evil"], |_| {
+        vec![entry(VICTIM, &["kernel:container:docker"]), entry_of_user(EVIL, user::STRANGER)]
+    });
+    let (evil, socket, id) = (stage.program("evil"), stage.socket(), user::STRANGER.to_string());
+    let given = stage.cgroup.dir().join("given");
+    let container = given.join(format!("docker-{}.scope", "0123456789abcdef".repeat(4)));
+    std::fs::create_dir_all(&container).unwrap();
+    let inside =
+        ["sh", "-c", "echo $$ > \"$0\" && exec \"$@\"", text(&container.join("cgroup.procs")).leak()];
+    let become_stranger = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--"];
+    let connect = [&*evil, "connect", &socket];
+    let words = [steps(inside), steps(become_stranger), steps(connect)].concat();
+    for (owner, heard) in [(0, &[EVIL, VICTIM][..]), (user::STRANGER, &[EVIL])] {
+        std::os::unix::fs::chown(&given, Some(owner), None).unwrap();
+        assert_eq!(stage.attack_by(When::AfterAccept, 0, &words, &ask()), Heard::only(heard), "{owner}");
+    }
+    for emptied in [container, given] {
+        eventually("the cgroup is empty", LIMIT, || std::fs::remove_dir(&emptied).ok());
     }
 }
