@@ -68,6 +68,8 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
     let (entries, watch_files) =
         EntryFiles::open(config.entries.files.clone(), config.trust_domain.clone()).await?;
     tasks.spawn(watch_files.run());
+    // Before anybody is served: the first caller may be the one who has a hash to be known by.
+    attestor.want_hashes(entries.subscribe().borrow().names("unix", "sha256"));
     tasks.spawn(services::want_hashes(entries.subscribe(), Arc::clone(&attestor)));
     tasks.spawn(services::reload_on_hangup(entries.clone()));
 

@@ -7,6 +7,7 @@ mod hostile;
 mod kernel_capture;
 mod kernel_grade;
 mod late_agent;
+mod late_hash;
 mod restart;
 mod rotation;
 mod sds_lifecycle;

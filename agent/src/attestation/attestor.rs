@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use prometheus_client::metrics::{
     counter::Counter,
     histogram::{Histogram, exponential_buckets},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     files::{Executable, Hashes, PathRule},
@@ -98,7 +98,7 @@ struct Learner {
     names: Names,
     hashes: Hashes,
     /// Some entry names `unix:sha256`.
-    hash_wanted: AtomicBool,
+    hash_wanted: watch::Sender<bool>,
 }
 
 impl Attestor {
@@ -120,7 +120,7 @@ impl Attestor {
             host,
             names: Names::default(),
             hashes,
-            hash_wanted: AtomicBool::new(false),
+            hash_wanted: watch::Sender::new(false),
         };
         Self {
             turns: Arc::new(Semaphore::new(config.in_flight)),
@@ -138,7 +138,17 @@ impl Attestor {
 
     /// Whether executables are worth hashing: some entry names `unix:sha256`. Holds for later attestations.
     pub fn want_hashes(&self, wanted: bool) {
-        self.learner.hash_wanted.store(wanted, Ordering::Relaxed);
+        self.learner.hash_wanted.send_if_modified(|before| std::mem::replace(before, wanted) != wanted);
+    }
+
+    pub fn wants_hashes(&self) -> bool {
+        *self.learner.hash_wanted.borrow()
+    }
+
+    /// Waits until executables are worth hashing.
+    pub async fn hashes_wanted(&self) {
+        // The sender is ours, so it outlasts this receiver.
+        let _ = self.learner.hash_wanted.subscribe().wait_for(|wanted| *wanted).await;
     }
 
     /// Everything that may be said of `peer`, with a gap for what could not be learned.
@@ -156,7 +166,7 @@ impl Attestor {
             Ok(attested) => {
                 self.metrics.attested.inc();
                 // A hash that nobody asked for is no failure.
-                let hashes = self.learner.hash_wanted.load(Ordering::Relaxed);
+                let hashes = self.wants_hashes();
                 let failed = attested.selectors.gaps().filter(|gap| hashes || gap.value() != "sha256");
                 self.metrics.gaps.inc_by(failed.count() as u64);
             }
@@ -277,7 +287,7 @@ impl Learner {
             Some(path) => set.insert(Selector::new("unix", format!("path:{path}"))),
             None => set.mark_gap(Selector::new("unix", "path")),
         }
-        let hash = executable.filter(|_| self.hash_wanted.load(Ordering::Relaxed));
+        let hash = executable.filter(|_| *self.hash_wanted.borrow());
         match hash.map(|executable| self.hashes.sha256(executable, self.hash_size_limit)) {
             Some(Ok(hash)) => set.insert(Selector::new("unix", format!("sha256:{hash}"))),
             Some(Err(error)) => {
@@ -308,6 +318,11 @@ impl Drop for Waiting<'_> {
 }
 
 impl Error {
+    /// Whether asking again can give another answer.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Busy | Self::TimedOut(_))
+    }
+
     /// The number under which an operator finds it.
     pub fn code(&self) -> &'static str {
         match self {

@@ -51,6 +51,12 @@ impl SelectorSet {
         self.gaps.insert(gap);
     }
 
+    /// Adds what was a gap, and is none any more.
+    pub fn learn(&mut self, selector: Selector) {
+        self.gaps.retain(|gap| !gap.covers(&selector));
+        self.known.insert(selector);
+    }
+
     pub fn contains(&self, selector: &Selector) -> bool {
         self.known.contains(selector)
     }

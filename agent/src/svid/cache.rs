@@ -108,6 +108,11 @@ impl SvidCache {
 
     /// A reader of what `selectors` earn.
     pub fn subscribe(&self, selectors: Arc<SelectorSet>) -> Subscriber {
+        self.follow(watch::channel(selectors).1)
+    }
+
+    /// The same for selectors of which more may be learned.
+    pub fn follow(&self, selectors: watch::Receiver<Arc<SelectorSet>>) -> Subscriber {
         Subscriber::new(self.shared.clone(), selectors)
     }
 

@@ -21,12 +21,12 @@ use crate::{
 
 /// Reads what its selectors earn, and says so to the owner by existing: what it matches is issued and renewed.
 ///
-/// Takes no lock while the same entries match.
+/// While the same entries match, it takes no lock that a writer holds for long.
 #[derive(Debug)]
 pub struct Subscriber {
     shared: Arc<Shared>,
     published: watch::Receiver<u64>,
-    selectors: Arc<SelectorSet>,
+    selectors: watch::Receiver<Arc<SelectorSet>>,
     matched: Option<Matched>,
     /// Generations of what was last returned, the bundle's last.
     returned: Option<Vec<u64>>,
@@ -36,13 +36,14 @@ pub struct Subscriber {
 #[derive(Debug)]
 struct Matched {
     index: Arc<EntryIndex>,
+    selectors: Arc<SelectorSet>,
     entries: Vec<Arc<RegistrationEntry>>,
     from: SystemTime,
     until: Option<SystemTime>,
 }
 
 impl Subscriber {
-    pub(super) fn new(shared: Arc<Shared>, selectors: Arc<SelectorSet>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, selectors: watch::Receiver<Arc<SelectorSet>>) -> Self {
         let published = shared.published.subscribe();
         Self { shared, published, selectors, matched: None, returned: None }
     }
@@ -82,18 +83,13 @@ impl Subscriber {
         }
     }
 
-    /// The process was judged again: these are its selectors now.
-    pub fn set_selectors(&mut self, selectors: Arc<SelectorSet>) {
-        self.selectors = selectors;
-        let matched = self.matched.take();
-        // Its uses are carried over by the next match, or ended by drop.
-        self.matched = matched.map(|matched| Matched { until: Some(matched.from), ..matched });
-    }
-
     async fn change(&mut self) {
-        // The sender lives in `shared`, so it outlasts this receiver.
-        if self.published.changed().await.is_err() {
-            std::future::pending::<()>().await;
+        tokio::select! {
+            // The sender lives in `shared`, so it outlasts this receiver.
+            Ok(()) = self.published.changed() => {}
+            // Without its sender nothing more will be learned of the process.
+            Ok(()) = self.selectors.changed() => {}
+            else => std::future::pending().await,
         }
     }
 
@@ -110,10 +106,13 @@ impl Subscriber {
     }
 
     fn entries(&mut self, snapshot: &Snapshot, now: SystemTime) -> &[Arc<RegistrationEntry>] {
-        if !self.matched.as_ref().is_some_and(|matched| matched.holds(&snapshot.index, now)) {
+        // Marked as seen, then used, like `published`.
+        let selectors = Arc::clone(&self.selectors.borrow_and_update());
+        if !self.matched.as_ref().is_some_and(|matched| matched.holds(&snapshot.index, &selectors, now)) {
             let new = Matched {
-                entries: snapshot.index.matching(&self.selectors, now),
+                entries: snapshot.index.matching(&selectors, now),
                 index: snapshot.index.clone(),
+                selectors,
                 from: now,
                 until: snapshot.index.next_expiry(now),
             };
@@ -131,8 +130,11 @@ impl Subscriber {
 }
 
 impl Matched {
-    fn holds(&self, index: &Arc<EntryIndex>, now: SystemTime) -> bool {
-        Arc::ptr_eq(&self.index, index) && self.from <= now && self.until.is_none_or(|until| now < until)
+    fn holds(&self, index: &Arc<EntryIndex>, selectors: &Arc<SelectorSet>, now: SystemTime) -> bool {
+        Arc::ptr_eq(&self.index, index)
+            && Arc::ptr_eq(&self.selectors, selectors)
+            && self.from <= now
+            && self.until.is_none_or(|until| now < until)
     }
 }
 

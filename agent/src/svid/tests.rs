@@ -286,19 +286,42 @@ async fn subscribers_that_leave_are_forgotten() {
     let node = Node::start(vec![entry("a", 1)]);
     let mut first = node.cache.subscribe(caller(1));
     first.settled(SOON).await;
-    let mut second = node.cache.subscribe(caller(1));
+    let (selectors, learned) = watch::channel(caller(1));
+    let mut second = node.cache.follow(learned);
     second.current();
     drop(first);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(node.cache.stats().in_use, 1);
-    second.set_selectors(caller(2));
+    selectors.send_replace(caller(2));
     second.current();
     until(|| node.cache.stats().in_use == 0).await;
-    second.set_selectors(caller(1));
+    selectors.send_replace(caller(1));
     assert_eq!(second.settled(SOON).await.svids.len(), 1);
     until(|| node.cache.stats().in_use == 1).await;
     drop(second);
     until(|| node.cache.stats().in_use == 0).await;
+}
+
+#[tokio::test]
+async fn what_is_learned_later_wakes_a_subscriber_that_waits() {
+    let node = Node::start(vec![entry("a", 1), entry("b", 2)]);
+    let (selectors, learned) = watch::channel(caller(1));
+    let mut subscriber = node.cache.follow(learned);
+    let ids = |identities: &Identities| -> Vec<String> {
+        identities.svids.iter().map(|issued| issued.entry.id.to_string()).collect()
+    };
+    assert_eq!(ids(&subscriber.settled(SOON).await), ["a"]);
+    let waiting = tokio::spawn(async move {
+        loop {
+            let identities = subscriber.next().await;
+            if ids(&identities) == ["b"] {
+                return;
+            }
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    selectors.send_replace(caller(2));
+    timeout(SOON, waiting).await.unwrap().unwrap();
 }
 
 #[tokio::test]
