@@ -1,6 +1,7 @@
 //! Builds every part, wires the channels, spawns the tasks: reading this is reading the architecture.
 
 mod hardening;
+mod parts;
 mod prepare;
 mod services;
 
@@ -9,11 +10,11 @@ use std::{io, sync::Arc, time::SystemTime};
 use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
-    task::JoinSet,
 };
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
+use parts::Parts;
 pub use prepare::{Prepared, prepare};
 
 use crate::{
@@ -36,7 +37,7 @@ use crate::{
 /// When a part cannot start. Afterwards the agent degrades, and says so, but does not stop.
 pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Problem> {
     let stop = CancellationToken::new();
-    let mut tasks = JoinSet::new();
+    let mut parts = Parts::default();
     let Prepared { config, authority, capture, capture_problem, host, public, admin, metrics } = prepared;
     let started_at = SystemTime::now();
 
@@ -48,7 +49,7 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
             match Processes::follow((Arc::clone(&capture), events)).await {
                 Ok((table, follow)) => {
                     processes = Some(table);
-                    tasks.spawn(async move {
+                    parts.spawn("the table of processes", async move {
                         if let Err(error) = follow.run().await {
                             tracing::error!(%error, "processes are no longer followed (E0753)");
                         }
@@ -67,18 +68,18 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
     // registration
     let (entries, watch_files) =
         EntryFiles::open(config.entries.files.clone(), config.trust_domain.clone()).await?;
-    tasks.spawn(watch_files.run());
+    parts.spawn("the watch on the entry files", watch_files.run());
     // Before anybody is served: the first caller may be the one who has a hash to be known by.
     attestor.want_hashes(entries.subscribe().borrow().names("unix", "sha256"));
-    tasks.spawn(services::want_hashes(entries.subscribe(), Arc::clone(&attestor)));
-    tasks.spawn(services::reload_on_hangup(entries.clone()));
+    parts.spawn("the wish for hashes", services::want_hashes(entries.subscribe(), Arc::clone(&attestor)));
+    parts.spawn("the answer to SIGHUP", services::reload_on_hangup(entries.clone()));
 
     // authority → svid
-    tasks.spawn(authority.clone().maintain());
+    parts.spawn("the keeper of the authority", authority.clone().maintain());
     let schedule = Schedule { at: config.rotation.at, jitter: config.rotation.jitter };
     let issuer: Arc<Authority> = Arc::new(authority.clone());
     let (svids, owner) = SvidOwner::new(issuer, entries.subscribe(), schedule, started_at);
-    tasks.spawn(owner.run());
+    parts.spawn("the owner of the SVIDs", owner.run());
 
     // sds, workload_api → front
     let workload_api = WorkloadApi { issue_wait: services::ISSUE_WAIT, metrics: Default::default() };
@@ -100,7 +101,7 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
     let mut bound = vec![];
     for (listener, socket) in public {
         bound.push(socket);
-        tasks.spawn(Arc::clone(&front).run(listen(listener)?, stop.clone()));
+        parts.spawn("a public socket", Arc::clone(&front).run(listen(listener)?, stop.clone()));
     }
 
     // health, admin, telemetry
@@ -127,7 +128,7 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
     let incoming = UnixListenerStream::new(listen(listener)?);
     let admin = services::admin(Arc::clone(&node))
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-    tasks.spawn(async move {
+    parts.spawn("the admin socket", async move {
         if let Err(error) = admin.await {
             tracing::error!(%error, "the admin socket is no longer served (E0321)");
         }
@@ -137,18 +138,24 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
         let listener = TcpListener::from_std(listener).map_err(|error| cannot_listen(&error))?;
         let registry = telemetry::registry(Arc::clone(&node), &attestor, &config.limits);
         let is_ready = services::readiness(Arc::clone(&node));
-        tasks.spawn(telemetry::serve(listener, registry, Arc::clone(&probes), is_ready, stop.clone()));
+        parts.spawn(
+            "the metrics",
+            telemetry::serve(listener, registry, Arc::clone(&probes), is_ready, stop.clone()),
+        );
     }
-    tasks.spawn(services::watch_health(health, Arc::clone(&node)));
+    parts.spawn("the health service", services::watch_health(health, Arc::clone(&node)));
 
     probes.started();
     ready(&node);
-    until_told_to_stop().await?;
+    tokio::select! {
+        told = until_told_to_stop() => told?,
+        () = parts.watch(&probes) => {}
+    }
     tracing::info!("stopping");
     stop.cancel();
     // Names first: whoever reconnects now waits for the next agent instead of being refused by this one.
     drop(bound);
-    tasks.shutdown().await;
+    parts.shutdown().await;
     Ok(())
 }
 

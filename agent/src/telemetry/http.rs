@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -28,12 +28,24 @@ const BOUNDS: Bounds = Bounds { connections: 64, patience: Duration::from_secs(6
 #[derive(Debug, Default)]
 pub struct Probes {
     started: AtomicBool,
+    /// The first part that ended.
+    ended: OnceLock<&'static str>,
 }
 
 impl Probes {
     /// From now on the sockets serve.
     pub fn started(&self) {
         self.started.store(true, Ordering::Release);
+    }
+
+    /// A part of the agent is gone for good: from now on the node is not live.
+    pub fn part_ended(&self, part: &'static str) {
+        self.ended.get_or_init(|| part);
+    }
+
+    /// The part that is gone, when one is.
+    pub fn live(&self) -> Result<(), &'static str> {
+        self.ended.get().map_or(Ok(()), |part| Err(part))
     }
 
     fn has_started(&self) -> bool {
@@ -65,7 +77,7 @@ pub async fn serve(
     let shared = Arc::new(Shared { registry, probes, ready: Box::new(ready) });
     let router = Router::new()
         .route("/metrics", get(metrics))
-        .route("/live", get(async || "live\n"))
+        .route("/live", get(is_live))
         .route("/ready", get(is_ready))
         .route("/started", get(has_started))
         .with_state(shared);
@@ -81,6 +93,13 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
         Ok(()) => ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
             .into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn is_live(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    match shared.probes.live() {
+        Ok(()) => (StatusCode::OK, "live\n".into()),
+        Err(part) => (StatusCode::SERVICE_UNAVAILABLE, format!("{part} has ended\n")),
     }
 }
 
