@@ -34,6 +34,8 @@ pub(super) struct Embedded {
     ca_ttl: Duration,
     trust_domain: TrustDomain,
     authorities: Authorities,
+    /// A step since the last tick that ended well changed signer or bundle.
+    changed: bool,
 }
 
 /// The trust domain of the node whose state is in `state_dir`; `None` where no node has been yet. Makes nothing.
@@ -75,7 +77,7 @@ impl Embedded {
                 ];
                 let authorities = Authorities::replay(&records).map_err(|why| damaged(path, &why))?;
                 let log = vacant.create(&records)?;
-                Ok(Self { log, ca_ttl, trust_domain: trust_domain.clone(), authorities })
+                Ok(Self { log, ca_ttl, trust_domain: trust_domain.clone(), authorities, changed: false })
             }
         }
     }
@@ -98,24 +100,24 @@ impl Embedded {
             );
         }
         let log = opened.accept()?;
-        Ok(Self { log, ca_ttl, trust_domain: trust_domain.clone(), authorities })
+        Ok(Self { log, ca_ttl, trust_domain: trust_domain.clone(), authorities, changed: false })
     }
 
     /// Takes every step that is due at `now`: prepares a successor at half of the active authority's life,
-    /// activates it in the last sixth, retires what has ended. Returns whether signer or bundle changed.
+    /// activates it in the last sixth, retires what has ended. Returns whether signer or bundle changed since the
+    /// last tick that ended well.
     ///
     /// # Errors
     /// E0204 when the log cannot be written, E0217 when no authority can be made; what was stays in force.
     pub(super) fn tick(&mut self, now: SystemTime) -> Result<bool, Problem> {
-        let mut changed = false;
         for _ in 0..MAX_STEPS {
             let Some(step) = self.authorities.next_step(now) else { break };
             let record = self.record_of(step, now)?;
             self.log.append(&record)?;
             self.authorities.apply(&record).map_err(|why| damaged(Path::new("in memory"), &why))?;
-            changed |= step != Step::HighWater;
+            self.changed |= step != Step::HighWater;
         }
-        Ok(changed)
+        Ok(std::mem::take(&mut self.changed))
     }
 
     fn record_of(&self, step: Step, now: SystemTime) -> Result<Record, Problem> {

@@ -31,9 +31,12 @@ const MAX_LOG: u64 = 64 << 20;
 pub(super) struct StateLog {
     directory: StateDirectory,
     file: Box<dyn Medium>,
+    /// Of the records that are durable.
     chain: Chain,
-    /// Set when a write failed: what the file holds is unknown from then on, and a later success proves nothing.
-    dead: bool,
+    /// How many bytes of the file are durable.
+    whole_bytes: u64,
+    /// Set when a write failed: what the file holds behind `whole_bytes` is unknown until it was cut off.
+    doubtful: bool,
 }
 
 /// What a log is written to: a file, or a test's failing disk.
@@ -41,6 +44,8 @@ pub(super) trait Medium: std::fmt::Debug + Send {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Returns once everything appended survives a power cut.
     fn sync(&mut self) -> io::Result<()>;
+    /// Goes on with `file`, which is the log opened again.
+    fn renew(&mut self, file: File);
 }
 
 /// A log as it was found: read, and not yet touched.
@@ -95,7 +100,13 @@ impl Opened {
         let end = self.whole_bytes as u64;
         let cut = if self.torn_bytes > 0 { cut(&mut self.file, end) } else { Ok(()) };
         cut.map_err(|error| unwritable(&self.path(), &error))?;
-        Ok(StateLog { directory: self.directory, file: Box::new(self.file), chain: self.chain, dead: false })
+        Ok(StateLog {
+            directory: self.directory,
+            file: Box::new(self.file),
+            chain: self.chain,
+            whole_bytes: end,
+            doubtful: false,
+        })
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -124,7 +135,9 @@ impl Vacant {
             Ok(written)
         });
         match written {
-            Ok((file, chain)) => Ok(StateLog { directory: self.0, file, chain, dead: false }),
+            Ok((file, chain, whole_bytes)) => {
+                Ok(StateLog { directory: self.0, file, chain, whole_bytes, doubtful: false })
+            }
             Err(error) => {
                 // Best effort: a left-over is replaced at the next start.
                 let _ = fs::remove_file(&new);
@@ -135,29 +148,50 @@ impl Vacant {
 }
 
 impl StateLog {
-    /// Appends `record`; when this returns it survives a power cut.
+    /// Appends `record`; when this returns it survives a power cut. After a failure the next call first cuts off
+    /// what that one may have left.
     ///
     /// # Errors
-    /// E0204 when the disk fails, and from then on: what the file holds is not known any more.
+    /// E0204 when the disk fails: the record does not count. E0201 or E0205 when the log is not what was written.
     pub(super) fn append(&mut self, record: &Record) -> Result<(), Problem> {
-        let path = self.directory.file(FILE);
-        if self.dead {
-            let lost = io::Error::other("an earlier write failed, so the file is left alone until a restart");
-            return Err(unwritable(&path, &lost));
+        if self.doubtful {
+            self.heal()?;
         }
-        let bytes = self.chain.encode(record);
-        self.file.append(&bytes).and_then(|()| self.file.sync()).map_err(|error| {
-            self.dead = true;
-            unwritable(&path, &error)
-        })
+        let mut chain = self.chain.clone();
+        let bytes = chain.encode(record);
+        if let Err(error) = self.file.append(&bytes).and_then(|()| self.file.sync()) {
+            self.doubtful = true;
+            return Err(not_appended(&self.directory.file(FILE), &error));
+        }
+        self.whole_bytes += bytes.len() as u64;
+        self.chain = chain;
+        Ok(())
+    }
+
+    /// Opens the log anew, by its name: it may have been replaced meanwhile. What was durable must still be there.
+    fn heal(&mut self) -> Result<(), Problem> {
+        let path = self.directory.file(FILE);
+        let mut file = open_log(&path)?.ok_or_else(|| damaged(&path, "it was removed under the agent"))?;
+        let bytes = read_all(&mut file, &path)?;
+        let whole = usize::try_from(self.whole_bytes).ok().and_then(|whole| bytes.get(..whole));
+        let whole = whole.ok_or_else(|| damaged(&path, "it is shorter than what the agent wrote"))?;
+        let scan = record::scan(whole).map_err(|fault| fault.problem(&path))?;
+        if scan.whole_bytes != whole.len() || scan.chain != self.chain {
+            return Err(damaged(&path, "it holds other records than the agent wrote"));
+        }
+        cut(&mut file, self.whole_bytes).map_err(|error| not_appended(&path, &error))?;
+        self.file.renew(file);
+        self.doubtful = false;
+        Ok(())
     }
 }
 
 #[cfg(test)]
 impl StateLog {
-    /// As if the disk had failed.
-    pub(super) fn fail_from_now_on(&mut self) {
-        self.dead = true;
+    /// As if the disk took `appends` more records.
+    pub(super) fn fail_after(&mut self, appends: usize) {
+        let file = open_log(&self.directory.file(FILE)).unwrap().unwrap();
+        self.file = Box::new(tests::Failing { file, appends });
     }
 }
 
@@ -169,13 +203,17 @@ impl Medium for File {
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
     }
+
+    fn renew(&mut self, file: File) {
+        *self = file;
+    }
 }
 
 fn write_new(
     path: &Path,
     records: &[Record],
     medium: impl FnOnce(File) -> Box<dyn Medium>,
-) -> io::Result<(Box<dyn Medium>, Chain)> {
+) -> io::Result<(Box<dyn Medium>, Chain, u64)> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -187,12 +225,14 @@ fn write_new(
         .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
         .open(path)?;
     let mut file = medium(file);
-    let mut chain = Chain::start();
+    let (mut chain, mut whole_bytes) = (Chain::start(), 0);
     for record in records {
-        file.append(&chain.encode(record))?;
+        let bytes = chain.encode(record);
+        file.append(&bytes)?;
+        whole_bytes += bytes.len() as u64;
     }
     file.sync()?;
-    Ok((file, chain))
+    Ok((file, chain, whole_bytes))
 }
 
 fn open_log(path: &Path) -> Result<Option<File>, Problem> {
@@ -234,6 +274,11 @@ fn unwritable(path: &Path, error: &io::Error) -> Problem {
     Problem::new("E0204", format!("state log {} cannot be written", path.display()))
         .why(error.to_string())
         .fix("free space on that disk or choose another state_dir, then start the agent again")
+}
+
+/// As [`unwritable`], of an agent that serves on.
+fn not_appended(path: &Path, error: &io::Error) -> Problem {
+    unwritable(path, error).fix("free space on that disk; it is tried again by itself")
 }
 
 #[cfg(test)]

@@ -87,9 +87,30 @@ fn no_step_counts_before_it_is_durable() {
     let dir = state_dir();
     let mut ca = open(&dir, start()).unwrap();
     let roots = ca.roots();
-    ca.log.fail_from_now_on();
-    assert_eq!(ca.tick(start() + YEAR / 2 + DAY).unwrap_err().code, "E0204");
-    assert_eq!(ca.roots(), roots);
+    ca.log.fail_after(0);
+    for _ in 0..2 {
+        assert_eq!(ca.tick(start() + YEAR / 2 + DAY).unwrap_err().code, "E0204");
+        assert_eq!(ca.roots(), roots);
+    }
+    ca.log.fail_after(usize::MAX);
+    assert!(ca.tick(start() + YEAR / 2 + DAY).unwrap());
+    let roots = ca.roots();
+    assert_eq!(roots.len(), 2, "what is due is done once the disk has room");
+    drop(ca);
+    assert_eq!(open(&dir, start()).unwrap().roots(), roots);
+}
+
+#[test]
+fn a_root_that_is_durable_is_told_of_though_a_later_step_failed() {
+    let dir = state_dir();
+    let mut ca = open(&dir, start()).unwrap();
+    let now = start() + YEAR / 2 + DAY;
+    ca.log.fail_after(2);
+    assert_eq!(ca.tick(now).unwrap_err().code, "E0204", "the mark of time does not fit");
+    assert_eq!(ca.roots().len(), 2);
+    ca.log.fail_after(usize::MAX);
+    assert!(ca.tick(now).unwrap(), "the root is new to those who are told");
+    assert!(!ca.tick(now).unwrap());
 }
 
 #[test]

@@ -187,17 +187,49 @@ fn a_disk_that_fails_at_any_byte_of_the_first_start_leaves_nothing() {
 }
 
 #[test]
-fn after_a_failed_write_the_log_is_not_written_again() {
+fn after_a_failed_write_the_log_goes_on_as_soon_as_the_disk_does() {
+    for room in [0, 20, 1000] {
+        let dir = state_dir();
+        let mut log = create(dir.path());
+        log.append(&mark(1)).unwrap();
+        let file = OpenOptions::new().append(true).open(dir.path().join(FILE)).unwrap();
+        log.file = Box::new(FullDisk { file, room });
+        for _ in 0..3 {
+            assert_eq!(log.append(&mark(2)).unwrap_err().code, "E0204");
+        }
+        log.file = Box::new(OpenOptions::new().append(true).open(dir.path().join(FILE)).unwrap());
+        for seconds in [3, 4] {
+            log.append(&mark(seconds)).unwrap();
+        }
+        drop(log);
+        let opened = open(dir.path()).unwrap();
+        let expected = [records(), vec![mark(1), mark(3), mark(4)]].concat();
+        assert_eq!(format!("{:?}", opened.records), format!("{expected:?}"), "room for {room} bytes");
+        assert_eq!(opened.torn_bytes, 0);
+    }
+}
+
+#[test]
+fn a_log_that_was_changed_while_the_disk_failed_is_not_written_to() {
     let dir = state_dir();
-    drop(create(dir.path()));
-    let mut log = open(dir.path()).unwrap().accept().unwrap();
-    let file = OpenOptions::new().append(true).open(dir.path().join(FILE)).unwrap();
-    log.file = Box::new(FullDisk { file, room: 20 });
-    assert_eq!(log.append(&mark(1)).unwrap_err().code, "E0204");
-    log.file = Box::new(OpenOptions::new().append(true).open(dir.path().join(FILE)).unwrap());
-    assert_eq!(log.append(&mark(1)).unwrap_err().code, "E0204");
-    drop(log);
-    assert_eq!(open(dir.path()).unwrap().records.len(), 2);
+    let mut log = create(dir.path());
+    let file = dir.path().join(FILE);
+    let before = fs::read(&file).unwrap();
+    log.append(&mark(1)).unwrap();
+    let whole = fs::read(&file).unwrap();
+    log.fail_after(0);
+    assert_eq!(log.append(&mark(2)).unwrap_err().code, "E0204");
+    log.fail_after(usize::MAX);
+    let mut flipped = whole.clone();
+    flipped[20] ^= 1;
+    for changed in [&before, &flipped, &vec![]] {
+        fs::write(&file, changed).unwrap();
+        assert_eq!(log.append(&mark(2)).unwrap_err().code, "E0205");
+        assert_eq!(&fs::read(&file).unwrap(), changed);
+    }
+    fs::remove_file(&file).unwrap();
+    assert_eq!(log.append(&mark(2)).unwrap_err().code, "E0205");
+    assert!(!file.exists());
 }
 
 proptest! {
@@ -205,6 +237,28 @@ proptest! {
     fn any_bytes_at_all_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = record::scan(&bytes);
         let _ = record::scan(&[b"VREC\x01\0".as_slice(), &bytes].concat());
+    }
+}
+
+/// A disk that takes so many more appends and then none.
+#[derive(Debug)]
+pub(super) struct Failing {
+    pub(super) file: File,
+    pub(super) appends: usize,
+}
+
+impl Medium for Failing {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.appends = self.appends.checked_sub(1).ok_or(io::Error::from_raw_os_error(libc::ENOSPC))?;
+        self.file.append(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    fn renew(&mut self, file: File) {
+        self.file = file;
     }
 }
 
@@ -225,6 +279,10 @@ impl Medium for FullDisk {
 
     fn sync(&mut self) -> io::Result<()> {
         Err(io::Error::from_raw_os_error(libc::EIO))
+    }
+
+    fn renew(&mut self, file: File) {
+        self.file = file;
     }
 }
 
