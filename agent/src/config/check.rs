@@ -37,6 +37,8 @@ const MAX_PATHS: usize = 64;
 const MAX_SECRET_NAME: usize = 2048;
 
 const HOUR: Duration = Duration::from_secs(3600);
+/// The embedded CA makes two authorities in this time, and its SVIDs are backdated by as much.
+const MIN_CA_TTL: Duration = Duration::from_secs(60);
 /// As "1y" reads: 365.25 days.
 const YEAR: Duration = Duration::from_secs(31_557_600);
 
@@ -166,7 +168,7 @@ impl Checker<'_> {
                 return Err(self.contradiction(title, text));
             }
         }
-        let ca_ttl = self.duration("ca_ttl", &raw.ca_ttl, YEAR, Duration::from_secs(10)..=30 * YEAR)?;
+        let ca_ttl = self.duration("ca_ttl", &raw.ca_ttl, YEAR, MIN_CA_TTL..=30 * YEAR)?;
         if svid_ttl <= ca_ttl {
             return Ok(IssuerKind::Embedded { ca_ttl });
         }

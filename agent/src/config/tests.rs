@@ -118,6 +118,7 @@ fn what_breaks_a_rule_is_refused() {
         ("[issuer]\nsvid_ttl = \"2h\"\nca_ttl = \"1h\"", "E0113"),
         ("[issuer]\nca_ttl = \"30m\"", "E0113"),
         ("[issuer]\nca_ttl = \"999999999999y\"", "E0107"),
+        ("[issuer]\nsvid_ttl = \"10s\"\nca_ttl = \"59s\"", "E0108"),
         ("[issuer]\nkey = \"int.key\"", "E0113"),
         ("[issuer]\nkind = \"intermediate\"\ncertificate = \"c\"\nkey = \"k\"", "E0103"),
         (
@@ -374,7 +375,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 config.issuer.svid_ttl = Duration::from_secs(svid_ttl);
                 let pem = PathBuf::from("/pem").join(&file);
                 config.issuer.kind = if embedded {
-                    IssuerKind::Embedded { ca_ttl: Duration::from_secs(ca_ttl.max(svid_ttl).max(10)) }
+                    IssuerKind::Embedded { ca_ttl: Duration::from_secs(ca_ttl.max(svid_ttl).max(60)) }
                 } else {
                     IssuerKind::Intermediate { certificate: pem.clone(), key: pem.clone(), roots: pem }
                 };

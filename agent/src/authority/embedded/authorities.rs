@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::{
     Error,
-    certificate::Validity,
+    certificate::{BACKDATE, Validity},
     chain,
     key::{KeyPair, KeyType},
     log::{Prepared, Record, SignerId},
@@ -14,7 +14,8 @@ use crate::spiffe::{PrivateKey, TrustDomain};
 
 /// A new root is in every consumer's hands this long before it signs, or for a twelfth of a short life.
 const PROPAGATION: Duration = Duration::from_secs(5 * 60);
-/// A root stays in the bundle this long after its end, for peers whose clocks are behind.
+/// A root stays in the bundle this long after its end, or for its life if that is shorter, for peers whose clocks
+/// are behind.
 const RETIRE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often the high-water mark is written.
 const HIGH_WATER_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
@@ -128,7 +129,8 @@ impl Authorities {
         let life = active.life();
         let left = active.validity.not_after.duration_since(now).unwrap_or_default();
         let successor = self.list.iter().find_map(|ca| match ca.stage {
-            Stage::Published(at) if ca.validity.not_after > active.validity.not_after => Some((ca.id, at)),
+            // In whole seconds: of a short life, two may well end in the same one.
+            Stage::Published(at) if ca.validity.not_after >= active.validity.not_after => Some((ca.id, at)),
             _ => None,
         });
         match successor {
@@ -138,7 +140,9 @@ impl Authorities {
             }
             _ => {}
         }
-        let ended = |ca: &&Ca| ca.stage != Stage::Active && ca.validity.not_after + RETIRE_AFTER <= now;
+        let ended = |ca: &&Ca| {
+            ca.stage != Stage::Active && ca.validity.not_after + RETIRE_AFTER.min(ca.life()) <= now
+        };
         if let Some(ca) = self.list.iter().find(ended) {
             return Some(Step::Retire(ca.id));
         }
@@ -166,8 +170,10 @@ impl Ca {
         self.validity.not_before <= now && now < self.validity.not_after
     }
 
+    /// Without the minute before it was made.
     fn life(&self) -> Duration {
-        self.validity.not_after.duration_since(self.validity.not_before).unwrap_or_default()
+        let valid = self.validity.not_after.duration_since(self.validity.not_before).unwrap_or_default();
+        valid.saturating_sub(BACKDATE)
     }
 
     pub(super) fn signing(&self) -> Result<Signing, Error> {

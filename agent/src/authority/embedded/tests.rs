@@ -60,6 +60,25 @@ fn a_successor_is_published_at_half_life_and_signs_in_the_last_sixth() {
 }
 
 #[test]
+fn a_short_life_takes_no_more_authorities_than_a_long_one() {
+    let dir = state_dir();
+    let life = Duration::from_secs(60);
+    let mut ca = Embedded::open(dir.path(), &"example.org".parse().unwrap(), life, start()).unwrap();
+    let mut seen: Vec<_> = ca.signers();
+    for beat in 1..=480 {
+        // As often as the agent looks.
+        let now = start() + Duration::from_millis(1250) * beat;
+        ca.tick(now).unwrap();
+        assert!(ca.signing().unwrap().validity().not_after > now);
+        assert!(ca.roots().len() <= 4, "{} roots at beat {beat}", ca.roots().len());
+        seen.extend(ca.signers());
+    }
+    seen.sort();
+    seen.dedup();
+    assert!((17..=24).contains(&seen.len()), "{} authorities in ten lives", seen.len());
+}
+
+#[test]
 fn an_agent_that_slept_past_the_end_of_its_authority_gets_a_new_one() {
     let dir = state_dir();
     let mut ca = open(&dir, start()).unwrap();
