@@ -24,7 +24,6 @@ use std::{
 
 pub use endpoint::endpoint_socket;
 pub use layout::Layout;
-pub use paths::MAX_SOCKET_PATH;
 pub use sections::{
     Admin, Attest, AttestUnix, Config, Entries, Hooks, Issuer, IssuerKind, Kernel, KeyType, Limits, Log,
     LogFormat, LogLevel, MinimumGrade, PathMeaning, Rotation, Sds, Telemetry, WorkloadApi,

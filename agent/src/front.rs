@@ -28,7 +28,7 @@ use tonic::service::Routes;
 
 pub use admission::Limits;
 use admission::{Admission, Refused};
-pub use socket::{BoundSocket, bind};
+pub use socket::{BoundSocket, MAX_SOCKET_PATH, bind};
 
 use crate::{
     attestation::{Attestor, Grade, Peer, Refusal},

@@ -5,10 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use toml::Spanned;
 
 use super::check::Checker;
-use crate::problem::Problem;
-
-/// Longest path of a Unix socket in bytes: `sun_path` has 108, the last of which ends it. Source: unix(7).
-pub const MAX_SOCKET_PATH: usize = 107;
+use crate::{front::MAX_SOCKET_PATH, problem::Problem};
 
 impl Checker<'_> {
     /// Absolute: beneath the file's directory when it was written relative.

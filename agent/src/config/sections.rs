@@ -25,7 +25,7 @@ pub struct Config {
 /// The public socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkloadApi {
-    /// At most [`super::MAX_SOCKET_PATH`] bytes.
+    /// At most [`crate::front::MAX_SOCKET_PATH`] bytes.
     pub socket: PathBuf,
     /// Further paths where the same socket appears; none equals `socket` or another.
     pub also: Vec<PathBuf>,

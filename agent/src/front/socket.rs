@@ -1,5 +1,7 @@
 //! Puts a listening Unix socket where clients look for it, without a moment at which a stranger could be there.
 
+mod directory;
+
 use std::{
     fs, io,
     os::unix::{
@@ -9,15 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::{
-    sys::socket::{getsockopt, sockopt},
-    unistd::geteuid,
-};
+use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::problem::Problem;
 
-/// Longest path that a Unix socket address holds, its closing NUL left out.
-const MAX_SOCKET_PATH: usize = 107;
+/// Longest path of a Unix socket in bytes: `sun_path` has 108, the last of which ends it. Source: unix(7).
+pub const MAX_SOCKET_PATH: usize = 107;
 
 /// A listening socket; its path is removed on drop, if it is still this socket's.
 #[derive(Debug)]
@@ -27,11 +26,12 @@ pub struct BoundSocket {
 }
 
 /// Binds under a private name and renames into place, so that the path never leads to half a socket. `mode` is the
-/// socket's; the directory is made 0755, or 0700 when `private`, if it is not there.
+/// socket's; the directory is made 0755, or 0700 when `private`, if it is not there. See [`directory::reach`].
 ///
 /// # Errors
 /// E0301 when a live process listens at `path`, E0302 when something else than a socket is there, E0303 when the
-/// socket cannot be made, E0304 when the path is too long, E0317 when others may change its directory.
+/// socket cannot be made, E0304 when the path is too long, E0317 when others may change a directory on the way to
+/// it, E0318 when a private directory is open to others.
 pub fn bind(path: &Path, mode: u32, private: bool) -> Result<(UnixListener, BoundSocket), Problem> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let staged = directory.join(format!(".v{}", std::process::id()));
@@ -40,8 +40,7 @@ pub fn bind(path: &Path, mode: u32, private: bool) -> Result<(UnixListener, Boun
             .why(format!("the kernel takes at most {MAX_SOCKET_PATH} bytes"))
             .fix("choose a shorter path"));
     }
-    make_directory(directory, private).map_err(|error| cannot(path, &error))?;
-    check_directory(directory).map_err(|error| cannot(path, &error))??;
+    directory::reach(directory, private).map_err(|error| cannot(path, &error))??;
     check_free(path)?;
     let _ = fs::remove_file(&staged);
     let listener = place(&staged, path, mode).map_err(|error| {
@@ -58,38 +57,6 @@ fn place(staged: &Path, path: &Path, mode: u32) -> io::Result<UnixListener> {
     listener.set_nonblocking(true)?;
     fs::rename(staged, path)?;
     Ok(listener)
-}
-
-fn make_directory(directory: &Path, private: bool) -> io::Result<()> {
-    if directory.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = directory.parent() {
-        make_directory(parent, false)?;
-    }
-    match fs::create_dir(directory) {
-        // Somebody else was faster; whose it is, is checked by those who need it.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => {
-            fs::set_permissions(directory, fs::Permissions::from_mode(if private { 0o700 } else { 0o755 }))
-        }
-    }
-}
-
-/// Nobody else may put another socket into the directory. A sticky one, such as /tmp, keeps what is ours in place.
-fn check_directory(directory: &Path) -> io::Result<Result<(), Problem>> {
-    const STICKY: u32 = 0o1000;
-    const OTHERS_WRITE: u32 = 0o022;
-    let found = fs::metadata(directory)?;
-    let ours = [0, geteuid().as_raw()].contains(&found.uid());
-    let closed = found.mode() & OTHERS_WRITE == 0 || found.mode() & STICKY != 0;
-    if ours && closed {
-        return Ok(Ok(()));
-    }
-    Ok(Err(Problem::new("E0317", format!("directory {} may be changed by others", directory.display()))
-        .why(format!("it belongs to uid {} and has mode {:o}", found.uid(), found.mode() & 0o7777))
-        .fix("choose a directory of your own, or take the right to write from group and others")))
 }
 
 /// What is at `path` may be replaced: nothing, or a socket at which nobody listens.
