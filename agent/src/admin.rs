@@ -16,7 +16,7 @@ use crate::{
     health::{Node, warning_fact},
     kernel::HookState,
     registration::{EntryId, RegistrationEntry, lint},
-    svid::Target,
+    svid::{RotateError, Target},
 };
 
 /// Answers root and the agent's own user; the socket's directory keeps others away as well.
@@ -57,13 +57,16 @@ impl Admin for AdminApi {
             "" => Target::All,
             id => Target::Id(id.parse().map_err(|error| Status::invalid_argument(format!("{id}: {error}")))?),
         };
-        let rotated = self
-            .node
-            .svids
-            .rotate(target)
-            .await
-            .map_err(|error| Status::failed_precondition(error.to_string()))?;
+        let rotated = self.node.svids.rotate(target).await.map_err(|error| not_rotated(&error))?;
         Ok(Response::new(RotateSvidsResponse { rotated: rotated as u64 }))
+    }
+}
+
+fn not_rotated(error: &RotateError) -> Status {
+    match error {
+        RotateError::Unknown(_) => Status::not_found(error.to_string()),
+        RotateError::Failed { .. } => Status::failed_precondition(error.to_string()),
+        RotateError::Stopping => Status::unavailable(error.to_string()),
     }
 }
 

@@ -199,7 +199,8 @@ impl Authority {
         let validity = self.0.signing.load().validity();
         let life = validity.not_after.duration_since(validity.not_before).unwrap_or_default();
         let left = validity.not_after.duration_since(now).unwrap_or_default();
-        left < WARN_BEFORE.min(life / 12) && !self.0.standing.load().has_successor
+        // Once it is over, that is no warning any more.
+        !left.is_zero() && left < WARN_BEFORE.min(life / 12) && !self.0.standing.load().has_successor
     }
 
     /// How far the clock stands behind what this node had already seen, when it does by more than ten minutes.

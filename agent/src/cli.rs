@@ -31,11 +31,11 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct Common {
-    /// Socket of the Workload API and SDS: a path or unix:///path
-    #[arg(long, global = true, env = "SPIFFE_ENDPOINT_SOCKET", value_name = "PATH")]
+    /// Socket of the Workload API and SDS: a path or unix:///path; clients take SPIFFE_ENDPOINT_SOCKET too
+    #[arg(long, global = true, value_name = "PATH")]
     socket: Option<String>,
-    /// Socket of the operator's commands
-    #[arg(long, global = true, env = "VOUCH_ADMIN_SOCKET", value_name = "PATH")]
+    /// Socket of the operator's commands; clients take VOUCH_ADMIN_SOCKET too
+    #[arg(long, global = true, value_name = "PATH")]
     admin_socket: Option<PathBuf>,
     /// How results, and errors, are printed
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]

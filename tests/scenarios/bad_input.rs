@@ -3,8 +3,9 @@
 use std::{
     fs,
     os::unix::net::UnixListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
+    time::Duration,
 };
 
 use vouch_tests::{
@@ -98,7 +99,7 @@ fn a_bad_entry_file_keeps_the_old_entries_and_is_reported() {
         "",
     ] {
         agent.write_entry_file(bad);
-        vouch_tests::eventually("the bad file is reported", std::time::Duration::from_secs(5), || {
+        vouch_tests::eventually("the bad file is reported", Duration::from_secs(5), || {
             let status = agent.status().to_string();
             (status.contains("entries.json") && status.contains("E06")).then_some(())
         });
@@ -106,7 +107,7 @@ fn a_bad_entry_file_keeps_the_old_entries_and_is_reported() {
         assert!(fetched.status.success(), "the old entries hold while the file is {bad:?}: {fetched:?}");
     }
     agent.write_entries(&[entry_of_user(WEB, user::FRONTEND)]);
-    vouch_tests::eventually("the good file ends the report", std::time::Duration::from_secs(5), || {
+    vouch_tests::eventually("the good file ends the report", Duration::from_secs(5), || {
         (!agent.status().to_string().contains("E06")).then_some(())
     });
 }
@@ -226,6 +227,75 @@ fn the_exit_code_tells_usage_reach_identity_and_configuration_apart() {
     let mut run = Command::new(agent::binary());
     run.args(["run", "--config", "/nowhere/vouch.toml"]);
     assert_eq!(child::output(run, None).status.code(), Some(BAD_CONFIG));
+}
+
+#[test]
+fn a_strangers_agent_at_a_default_path_is_not_believed() {
+    require!(Need::Agent, Need::Root);
+    namespace::alone(|| {
+        // Where an agent of the frontend's own would be, and where anyone may be first.
+        let bait = PathBuf::from(format!("/tmp/vouch-{}/public/api.sock", user::FRONTEND));
+        let _stranger = up_as(user::STRANGER, &bait);
+        let output = vouch(user::FRONTEND, &["fetch"]);
+        assert_eq!(output.status.code(), Some(NOT_REACHABLE), "{output:?}");
+        says(&output, "E0319", &[&format!("uid {}", user::STRANGER)]);
+        let socket = bait.to_str().expect("text");
+        let code = |variable: &str| {
+            let mut command = client(&["fetch"]);
+            command.env("SPIFFE_ENDPOINT_SOCKET", variable);
+            child::output(command, Some(user::FRONTEND)).status.code()
+        };
+        assert_eq!(code(&format!("unix://{socket}")), Some(NO_IDENTITY), "the user's word counts");
+        assert_eq!(code(""), Some(NOT_REACHABLE), "an empty variable says nothing");
+        let named = vouch(user::FRONTEND, &["fetch", "--socket", socket]);
+        assert_eq!(named.status.code(), Some(NO_IDENTITY), "{named:?}");
+
+        let settings = settings().set("workload_api.socket", "/run/vouch/public/api.sock");
+        let _agent = Agent::start(settings.set("admin.socket", "/run/vouch/admin/admin.sock"));
+        let output = vouch(user::FRONTEND, &["fetch"]);
+        assert!(output.status.success(), "root's agent is believed: {output:?}");
+        let output = vouch(user::FRONTEND, &["status"]);
+        assert_eq!(output.status.code(), Some(NOT_REACHABLE));
+        says(&output, "E0310", &["/run/vouch/admin/admin.sock", "sudo"]);
+    });
+}
+
+#[test]
+fn an_agent_serves_where_its_configuration_says_whatever_the_variable_for_clients() {
+    require!(Need::Agent, Need::Root);
+    let mut agent = Agent::prepare(settings());
+    let elsewhere = agent.dir().join("elsewhere/api.sock");
+    let mut run = Command::new(agent::binary());
+    run.args(["run", "--config"]).arg(agent.config());
+    run.env("SPIFFE_ENDPOINT_SOCKET", format!("unix://{}", elsewhere.display()));
+    agent.spawn_as(run);
+    vouch_tests::eventually("it serves", Duration::from_secs(15), || agent.socket().exists().then_some(()));
+    assert!(!elsewhere.exists());
+}
+
+/// Runs `vouch` as `uid` with no word on where the agent is.
+fn vouch(uid: u32, arguments: &[&str]) -> Output {
+    child::output(client(arguments), Some(uid))
+}
+
+fn client(arguments: &[&str]) -> Command {
+    let mut command = Command::new(agent::binary());
+    command.args(arguments);
+    for variable in ["SPIFFE_ENDPOINT_SOCKET", "VOUCH_ADMIN_SOCKET", "XDG_RUNTIME_DIR"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// `vouch up` of `uid`, serving at `socket`.
+fn up_as(uid: u32, socket: &Path) -> child::Child {
+    let home = format!("/tmp/home-{uid}");
+    let mut command = client(&["up", "--trust-domain", "evil.example", "--metrics", "off"]);
+    command.args(["--state-dir", &format!("{home}/state"), "--socket"]).arg(socket);
+    command.args(["--admin-socket", &format!("{home}/admin/admin.sock"), "--no-demo-entry"]);
+    let process = child::Child::spawn("a stranger's agent", command, Some(uid), Path::new("/run/up.log"));
+    vouch_tests::eventually("it serves", Duration::from_secs(15), || socket.exists().then_some(()));
+    process
 }
 
 fn names_in(dir: &Path) -> Vec<String> {

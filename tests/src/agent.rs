@@ -71,6 +71,11 @@ impl Agent {
     pub fn spawn(&mut self) {
         let mut command = Command::new(binary());
         command.args(["run", "--config"]).arg(self.config());
+        self.spawn_as(command);
+    }
+
+    /// Starts `command`, which is this agent by other words, without waiting.
+    pub fn spawn_as(&mut self, command: Command) {
         self.process = Some(Child::spawn("the agent", command, None, &self.dir().join("agent.log")));
     }
 

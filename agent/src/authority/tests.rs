@@ -138,6 +138,7 @@ fn the_end_of_an_authority_is_announced_only_when_nothing_follows() {
     let near = authority.expires() - 29 * 24 * HOUR;
     assert!(!authority.warns(start));
     assert!(authority.warns(near));
+    assert!(!authority.warns(authority.expires() + HOUR), "what is over is an error of its own");
     authority.refresh(near).unwrap();
     assert!(!authority.warns(near));
 }

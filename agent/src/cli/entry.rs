@@ -8,7 +8,7 @@ use vouch_proto::admin::{Entry as Listed, Fact, ListEntriesRequest, ListEntriesR
 
 use super::{
     Common,
-    client::{block_on, call_problem},
+    client::{admin_problem, block_on},
     exit, output, status,
 };
 use crate::{
@@ -73,7 +73,7 @@ fn lint_files(files: &[PathBuf], trust_domain: &TrustDomain) -> Result<Vec<Fact>
 fn ask(common: &Common) -> Result<ListEntriesResponse, Problem> {
     block_on(Some(common.timeout), async {
         let answer = common.admin().await?.list_entries(ListEntriesRequest {}).await;
-        Ok(answer.map_err(|status| call_problem(&status))?.into_inner())
+        Ok(answer.map_err(|status| admin_problem(&status))?.into_inner())
     })
 }
 

@@ -50,8 +50,8 @@ pub(super) struct Run {
 
 pub(super) fn run(run: &Run, common: &Common) -> Result<ExitCode, Problem> {
     let mut config = Config::load(&run.config)?;
-    if common.socket.is_some() {
-        config.workload_api.socket = common.public_socket()?;
+    if let Some(socket) = common.public_socket()? {
+        config.workload_api.socket = socket;
     }
     if let Some(socket) = &common.admin_socket {
         config.admin.socket.clone_from(socket);
@@ -69,7 +69,7 @@ pub(super) fn up(up: &Up, common: &Common) -> Result<ExitCode, Problem> {
     let layout = Layout::of_this_process();
     let choices = Choices {
         state_dir: up.state_dir.clone(),
-        socket: common.socket.is_some().then(|| common.public_socket()).transpose()?,
+        socket: common.public_socket()?,
         admin_socket: common.admin_socket.clone(),
         also: if up.spire_socket { SPIRE_SOCKETS.map(PathBuf::from).to_vec() } else { vec![] },
         metrics: up.metrics.clone(),

@@ -14,7 +14,7 @@ use vouch_proto::admin::{Fact, StatusRequest, StatusResponse};
 
 use super::{
     Common,
-    client::{block_on, call_problem, connect},
+    client::{admin_problem, block_on, call_problem},
     exit, output,
 };
 use crate::problem::Problem;
@@ -34,7 +34,7 @@ enum FailOn {
 pub(super) fn status(status: &Status, common: &Common) -> Result<ExitCode, Problem> {
     let seen = block_on(Some(common.timeout), async {
         let answer = common.admin().await?.status(StatusRequest {}).await;
-        Ok(answer.map_err(|status| call_problem(&status))?.into_inner())
+        Ok(answer.map_err(|status| admin_problem(&status))?.into_inner())
     })?;
     output::print(common.output, &as_json(&seen), |out| describe(&seen, out));
     let fails = status.fail_on.is_some() && !seen.facts.is_empty();
@@ -43,7 +43,7 @@ pub(super) fn status(status: &Status, common: &Common) -> Result<ExitCode, Probl
 
 pub(super) fn healthcheck(common: &Common) -> Result<ExitCode, Problem> {
     let serving = block_on(Some(common.timeout), async {
-        let channel = connect(&common.public_socket()?, common.timeout).await?;
+        let channel = common.channel().await?;
         let answer = HealthClient::new(channel).check(HealthCheckRequest { service: String::new() }).await;
         let answer = answer.map_err(|status| call_problem(&status))?;
         Ok(answer.into_inner().status() == ServingStatus::Serving)

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use super::paths::check_socket;
 use crate::problem::Problem;
 
-/// The path in `unix:///path/to/api.sock`, the form in which `SPIFFE_ENDPOINT_SOCKET` names a Unix socket.
+const EXAMPLE: &str = "unix:///run/vouch/public/api.sock";
+
+/// The path in `unix:///path/to/api.sock`, the form in which `SPIFFE_ENDPOINT_SOCKET` names a Unix socket, or in
+/// `unix:/path/to/api.sock`, the same address without its empty authority.
 ///
 /// # Errors
 /// For everything else, TCP addresses among them. Source: SPIFFE Workload Endpoint §4.
@@ -14,20 +17,17 @@ pub fn endpoint_socket(text: &str) -> Result<PathBuf, Problem> {
         Err(Problem::new("E0114", format!("{text:?} is not the address of a Workload API")).why(why).fix(fix))
     };
     if text.starts_with("tcp:") {
-        return refused(
-            "TCP endpoints are not supported",
-            "name a Unix socket, as unix:///run/vouch/public/api.sock".into(),
-        );
+        return refused("TCP endpoints are not supported", format!("name a Unix socket, as {EXAMPLE}"));
     }
-    let Some(path) = text.strip_prefix("unix://") else {
-        let path = text.strip_prefix("unix:").unwrap_or(text);
-        return refused(
-            "it does not start with unix://",
-            format!("write unix:///{}", path.trim_start_matches('/')),
-        );
+    let Some(path) = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")) else {
+        let fix = match text.strip_prefix('/') {
+            Some(path) => format!("write unix:///{}", path.trim_start_matches('/')),
+            None => format!("name a Unix socket, as {EXAMPLE}"),
+        };
+        return refused("it does not start with unix://", fix);
     };
     if !path.starts_with('/') {
-        return refused("what follows unix:// is not an absolute path", format!("write unix:///{path}"));
+        return refused("what follows unix: is not an absolute path", format!("write unix:///{path}"));
     }
     if path.contains(['?', '#', '%', '\0']) {
         return refused("the path of a socket has no query, fragment or escape", "name a plain path".into());
@@ -44,16 +44,19 @@ mod tests {
 
     #[test]
     fn an_absolute_unix_path_is_an_address() {
-        assert_eq!(endpoint_socket("unix:///run/a.sock").unwrap(), Path::new("/run/a.sock"));
+        for address in ["unix:///run/a.sock", "unix:/run/a.sock"] {
+            assert_eq!(endpoint_socket(address).unwrap(), Path::new("/run/a.sock"));
+        }
     }
 
     #[test]
     fn everything_else_is_refused_with_the_right_form() {
         for (bad, fix) in [
             ("/run/a.sock", "write unix:///run/a.sock"),
-            ("unix:/run/a.sock", "write unix:///run/a.sock"),
+            ("unix:run/a.sock", "write unix:///run/a.sock"),
             ("unix://run/a.sock", "write unix:///run/a.sock"),
-            ("", "write unix:///"),
+            ("", "name a Unix socket, as unix:///run/vouch/public/api.sock"),
+            ("http://x", "name a Unix socket, as unix:///run/vouch/public/api.sock"),
             ("tcp://127.0.0.1:80", "name a Unix socket, as unix:///run/vouch/public/api.sock"),
             ("unix:///run/a?b", "name a plain path"),
             ("unix:///", "name a plain path"),
