@@ -348,6 +348,13 @@ fn syntax_error() {
 }
 
 #[test]
+fn what_nests_too_deeply_has_no_place_that_misleads() {
+    let problem = parse(&format!("trust_domain = \"td\"\n[a{}]\n", ".a".repeat(200))).unwrap_err();
+    assert_eq!((problem.code, problem.place), ("E0102", None));
+    assert_eq!(problem.why.as_deref(), Some("somewhere in vouch.toml"));
+}
+
+#[test]
 fn slip_in_a_word() {
     assert_eq!(
         printed("trust_domain = \"td\"\n[attest]\nminimum = \"pidfs\"\n"),

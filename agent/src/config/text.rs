@@ -18,13 +18,21 @@ impl FileText<'_> {
     pub(super) fn parse(&self) -> Result<RawConfig, Problem> {
         let table = DeTable::parse(self.text).map_err(|error| {
             let message = error.message().replace('\n', ", ");
-            Problem::new("E0102", format!("not valid TOML: {message}")).at(self.place(&span(&error)))
+            self.somewhere(Problem::new("E0102", format!("not valid TOML: {message}")), &error)
         })?;
         RawConfig::deserialize(Deserializer::from(table)).map_err(|error| self.misfit(&error))
     }
 
     pub(super) fn place(&self, span: &Range<usize>) -> Place {
         Place::of(self.name, self.text, span.clone())
+    }
+
+    /// `problem` with the place of `error`, if the parser knows one: of what nests too deeply, it does not.
+    fn somewhere(&self, problem: Problem, error: &Error) -> Problem {
+        match error.span().filter(|span| *span != (0..0) || self.text.is_empty()) {
+            Some(span) => problem.at(self.place(&span)),
+            None => problem.why(format!("somewhere in {}", self.name)),
+        }
     }
 
     /// TOML that does not fit the sections. The words of the deserializer tell an unknown key from a wrong type.
