@@ -58,9 +58,15 @@ fn text(trust_domain: &TrustDomain, uid: u32, name: Option<&str>, demo: bool) ->
             format!("spiffe://{trust_domain}/user/{name}").parse::<crate::spiffe::SpiffeId>().is_ok()
         };
         let name = name.filter(fits).map_or_else(|| format!("uid-{uid}"), str::to_owned);
+        text.push_str(
+            "#\n# A user alone is met inside containers too, which `vouch entry lint` remarks (W0613). Where kernel hooks are\n\
+             # attached, add \"kernel:container:none\" to the selectors to keep containers out.\n",
+        );
         text.push_str(&format!(
             "\n[[entries]]\nspiffe_id = \"spiffe://{trust_domain}/user/{name}\"\nselectors = [\"unix:uid:{uid}\"]\n"
         ));
+    } else {
+        text.push_str("# To give one, put [[entries]] sections in place of the next line.\n\nentries = []\n");
     }
     text
 }
@@ -92,9 +98,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_is_read_with_its_entry_or_with_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let trust_domain = "example.org".parse().unwrap();
+        for (name, demo) in [("with.toml", true), ("without.toml", false)] {
+            let path = directory.path().join(name);
+            write(&path, &trust_domain, demo).unwrap();
+            let loaded = crate::registration::load(&[path], &trust_domain).unwrap();
+            assert_eq!(loaded.entries.len(), usize::from(demo));
+        }
+    }
+
+    #[test]
     fn an_odd_user_name_becomes_a_number() {
         let trust_domain = "example.org".parse().unwrap();
         assert!(text(&trust_domain, 7, Some("DOM\\ana"), true).contains("/user/uid-7\""));
-        assert!(!text(&trust_domain, 7, Some("ana"), false).contains("entries]]"));
+        assert!(!text(&trust_domain, 7, Some("ana"), false).contains("[[entries]]"));
     }
 }
