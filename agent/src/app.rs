@@ -15,7 +15,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
 use parts::Parts;
-pub use prepare::{Prepared, prepare};
+pub use prepare::{Prepared, hide_memory, prepare};
 
 use crate::{
     attestation::Attestor,

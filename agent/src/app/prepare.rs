@@ -27,6 +27,15 @@ pub struct Prepared {
     pub(super) metrics: Option<TcpListener>,
 }
 
+/// No core file, and no look into this process's memory for others of its uid. Comes before any key is read.
+///
+/// # Errors
+/// E0754 when the kernel refuses.
+pub fn hide_memory() -> Result<(), Problem> {
+    hardening::hide_memory()
+        .map_err(|error| Problem::new("E0754", "the process cannot hide its memory").why(error.to_string()))
+}
+
 /// Hides the process's memory, opens what needs root, and drops the capabilities that are not needed any more.
 ///
 /// Call it while the process has one thread: capabilities belong to threads. The hooks are attached before a
@@ -35,9 +44,7 @@ pub struct Prepared {
 /// # Errors
 /// The first thing that cannot be had. Nothing is left behind.
 pub fn prepare(config: Config) -> Result<Prepared, Problem> {
-    hardening::hide_memory().map_err(|error| {
-        Problem::new("E0754", "the process cannot hide its memory").why(error.to_string())
-    })?;
+    hide_memory()?;
     match hardening::raise_descriptors() {
         Ok(limit) => tracing::debug!(limit, "descriptors"),
         Err(error) => tracing::warn!(%error, "the limit of descriptors stays as it is (W0722)"),

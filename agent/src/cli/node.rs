@@ -1,10 +1,15 @@
 //! `vouch up` and `vouch run`: the agent itself.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Args;
+use tracing_subscriber::EnvFilter;
 
-use super::{Common, first_entry};
+use super::{Common, first_entry, output};
 use crate::{
     app,
     config::{Choices, Config, Layout, LogLevel},
@@ -22,6 +27,9 @@ const SPIRE_SOCKETS: [&str; 5] = [
     "/run/spire/sockets/agent.sock",
     "/run/spire/socket/agent.sock",
 ];
+
+/// Overrides the level of the log.
+const LOG_VARIABLE: &str = "VOUCH_LOG";
 
 #[derive(Debug, Args)]
 pub(super) struct Up {
@@ -74,6 +82,8 @@ pub(super) fn up(up: &Up, common: &Common) -> Result<ExitCode, Problem> {
         also: if up.spire_socket { SPIRE_SOCKETS.map(PathBuf::from).to_vec() } else { vec![] },
         metrics: up.metrics.clone(),
     };
+    // What is stored there was written beside the authority's key, and is read with it.
+    app::hide_memory()?;
     let trust_domain = match &up.trust_domain {
         Some(chosen) => chosen.clone(),
         None => {
@@ -124,45 +134,94 @@ fn start_log(config: &Config) {
             LogLevel::Trace => tracing::Level::TRACE,
         },
     });
+    if let Some(error) = std::env::var_os(LOG_VARIABLE).and_then(|text| log_filter_fault(&text)) {
+        tracing::warn!("{LOG_VARIABLE} is ignored: {error} (W0118)");
+    }
+}
+
+/// Why the value of [`LOG_VARIABLE`] says nothing about what to log.
+fn log_filter_fault(text: &OsStr) -> Option<String> {
+    match text.to_str() {
+        None => Some("it is not UTF-8 text".to_owned()),
+        Some(text) => EnvFilter::try_new(text).err().map(|error| error.to_string()),
+    }
 }
 
 /// What a new user wants to know: what runs, what is missing, what to type next.
 fn greet(node: &Node, config: &Config, told_socket: bool) {
     let now = std::time::SystemTime::now();
-    eprintln!("vouch {}  trust domain: {}", super::VERSION, node.trust_domain);
+    let say = output::say;
+    say(&format!("vouch {}  trust domain: {}", super::VERSION, node.trust_domain));
     let hooks = node.capture.iter().flat_map(|capture| capture.hooks());
     let attached = hooks.clone().filter(|hook| hook.state == crate::kernel::HookState::Attached).count();
     let mark = if node.is_degraded(now) { "[warn]" } else { "[ok]  " };
-    eprintln!(
-        "  {mark} evidence of grade {}, {attached} of {} kernel hooks attached",
-        node.grade(),
-        hooks.count()
-    );
+    let (grade, hooks) = (node.grade(), hooks.count());
+    say(&format!("  {mark} evidence of grade {grade}, {attached} of {hooks} kernel hooks attached"));
     let until = humantime::format_rfc3339_seconds(node.authority.expires());
-    eprintln!("  [ok]   embedded CA until {until}, kept in {}", config.state_dir.display());
+    say(&format!("  [ok]   embedded CA until {until}, kept in {}", config.state_dir.display()));
     for socket in &node.sockets {
-        eprintln!("  [ok]   Workload API and SDS at unix://{}", socket.display());
+        say(&format!("  [ok]   Workload API and SDS at unix://{}", socket.display()));
     }
     if let Some(address) = config.telemetry.metrics {
-        eprintln!("  [ok]   metrics and probes at http://{address}/metrics");
+        say(&format!("  [ok]   metrics and probes at http://{address}/metrics"));
     }
     for entry in node.entries.current().iter().take(5) {
         let selectors: Vec<String> = entry.selectors.iter().map(ToString::to_string).collect();
-        eprintln!("  [ok]   entry {}: {} -> {}", entry.id, selectors.join(" "), entry.spiffe_id);
+        say(&format!("  [ok]   entry {}: {} -> {}", entry.id, selectors.join(" "), entry.spiffe_id));
     }
     for fact in node.facts(now) {
-        eprintln!("  [warn] {} {}", fact.code, fact.text.replace('\n', "\n         "));
+        say(&format!("  [warn] {} {}", fact.code, fact.text.replace('\n', "\n         ")));
         if !fact.fix.is_empty() {
-            eprintln!("         fix: {}", fact.fix);
+            say(&format!("         fix: {}", fact.fix));
         }
     }
     let socket = match node.sockets.first() {
         Some(path) if told_socket => format!(" --socket {}", path.display()),
         _ => String::new(),
     };
-    eprintln!("Next:  vouch fetch{socket}");
-    eprintln!(
+    let program = std::env::current_exe().unwrap_or_else(|_| "vouch".into());
+    say(&format!("Next:  {} fetch{socket}", typed(&program, std::env::var_os("PATH").as_deref())));
+    say(&format!(
         "       edit {} to give others an identity; it is read again by itself",
         config.entries.files[0].display()
-    );
+    ));
+}
+
+/// What to type to run `program`: its name where the search path leads to it, else its path.
+fn typed(program: &Path, search: Option<&OsStr>) -> String {
+    let name = program.file_name().unwrap_or(program.as_os_str());
+    let found = search.into_iter().flat_map(std::env::split_paths).map(|directory| directory.join(name));
+    let first = found.filter(|path| path.is_file()).find_map(|path| path.canonicalize().ok());
+    let shown = if first.is_some_and(|first| first == program) { Path::new(name) } else { program };
+    shown.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_filter_that_cannot_be_read_is_noticed() {
+        assert_eq!(log_filter_fault("info".as_ref()), None);
+        assert_eq!(log_filter_fault("warn,vouch=trace".as_ref()), None);
+        for bad in ["vouch=loud", "vouch=info=debug"] {
+            assert!(log_filter_fault(bad.as_ref()).is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_to_type_next_is_found_by_the_shell() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path().canonicalize().unwrap();
+        let program = directory.join("vouch");
+        std::fs::write(&program, "").unwrap();
+        let shown = |search: &[&Path]| typed(&program, Some(&std::env::join_paths(search).unwrap()));
+        assert_eq!(shown(&[Path::new("/nowhere"), &directory]), "vouch");
+        assert_eq!(shown(&[Path::new("/nowhere")]), program.display().to_string());
+        let other = directory.join("other");
+        std::fs::create_dir(&other).unwrap();
+        std::fs::write(other.join("vouch"), "").unwrap();
+        assert_eq!(shown(&[&other, &directory]), program.display().to_string(), "another one comes first");
+        assert_eq!(typed(&program, None), program.display().to_string());
+    }
 }
