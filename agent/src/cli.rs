@@ -106,13 +106,15 @@ fn run(cli: Cli) -> Result<ExitCode, Problem> {
         Command::Svid(svid) => svid::run(&svid, common),
         Command::Config(config) => config::run(&config, common),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "vouch", &mut std::io::stdout());
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Cli::command(), "vouch", &mut script);
+            output::data(&script)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Version => {
             output::print(common.output, &serde_json::json!({ "version": VERSION }), |out| {
                 out.push_str(&format!("vouch {VERSION}\n"));
-            });
+            })?;
             Ok(ExitCode::SUCCESS)
         }
     }

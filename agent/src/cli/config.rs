@@ -28,16 +28,16 @@ pub(super) fn run(command: &Config, common: &Common) -> Result<ExitCode, Problem
             let config = config::Config::load(path)?;
             let loaded = registration::load(&config.entries.files, &config.trust_domain)?;
             for warning in &loaded.warnings {
-                eprintln!("{warning}");
+                output::say(&warning.to_string());
             }
             let entries = loaded.entries.len();
             output::print(common.output, &json!({ "ok": true, "entries": entries }), |out| {
                 out.push_str(&format!("{}: ok, {entries} entries\n", path.display()));
-            });
+            })?;
         }
         Config::Show(File { config: path }) => {
             let shown = config::Config::load(path)?.show();
-            output::print(common.output, &json!({ "config": shown }), |out| out.push_str(&shown));
+            output::print(common.output, &json!({ "config": shown }), |out| out.push_str(&shown))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -40,7 +40,7 @@ pub(super) fn run(entry: &Entry, common: &Common) -> Result<ExitCode, Problem> {
             output::print(common.output, &json!({ "entries": entries }), |out| {
                 let rows: Vec<_> = listed.entries.iter().map(row).collect();
                 output::table(&["ID", "SPIFFE ID", "SELECTORS", "TTL", "HINT"], &rows, out);
-            });
+            })?;
             Ok(ExitCode::SUCCESS)
         }
         Entry::Lint { files, trust_domain } => {
@@ -58,7 +58,7 @@ pub(super) fn run(entry: &Entry, common: &Common) -> Result<ExitCode, Problem> {
                 if found.is_empty() {
                     out.push_str("nothing to say\n");
                 }
-            });
+            })?;
             Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FOUND_PROBLEMS) })
         }
     }

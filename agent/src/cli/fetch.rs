@@ -18,13 +18,13 @@ use zeroize::Zeroizing;
 use super::{
     Common, Output,
     client::{block_on, call_problem, secured},
-    output,
+    output::{self, Reader},
 };
 use crate::{problem::Problem, spiffe::PrivateKey};
 
 #[derive(Debug, Args)]
 pub(super) struct Fetch {
-    /// Also write svid.N.pem, svid.N.key and bundle.N.pem into this directory
+    /// Also write svid.N.pem, svid.N.key and bundle.N.pem into this directory, and remove those of higher N
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
 }
@@ -42,7 +42,7 @@ pub(super) fn fetch(fetch: &Fetch, common: &Common) -> Result<ExitCode, Problem>
         Some(directory) => write(directory, &held).map_err(|error| cannot_write(directory, &error))?,
         None => vec![],
     };
-    print(common.output, &held, &written);
+    print(common.output, &held, &written)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -60,7 +60,9 @@ pub(super) fn watch(common: &Common) -> Result<ExitCode, Problem> {
                 return Err(call_problem(&tonic::Status::unavailable("the agent closed the call")));
             };
             let held = svids.iter().map(Held::of).collect::<Result<Vec<_>, _>>()?;
-            print(common.output, &held, &[]);
+            if print(common.output, &held, &[])? == Reader::Gone {
+                return Ok(ExitCode::SUCCESS);
+            }
         }
     })
 }
@@ -109,7 +111,7 @@ fn split(mut der: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(certificates)
 }
 
-fn print(form: Output, held: &[Held<'_>], written: &[PathBuf]) {
+fn print(form: Output, held: &[Held<'_>], written: &[PathBuf]) -> Result<Reader, Problem> {
     let svids: Vec<Value> = held.iter().map(Held::json).collect();
     output::print(form, &json!({ "svids": svids, "written": written }), |out| {
         let now = SystemTime::now();
@@ -124,7 +126,7 @@ fn print(form: Output, held: &[Held<'_>], written: &[PathBuf]) {
         for path in written {
             out.push_str(&format!("written: {}\n", path.display()));
         }
-    });
+    })
 }
 
 /// The files that `spire-agent api fetch -write` makes, by the same names.
@@ -144,7 +146,28 @@ fn write(directory: &Path, held: &[Held<'_>]) -> io::Result<Vec<PathBuf>> {
             written.push(path);
         }
     }
+    remove_former(directory, held.len())?;
     Ok(written)
+}
+
+/// What an earlier call wrote for more SVIDs than there are now: nobody should go on with a key that was taken away.
+fn remove_former(directory: &Path, count: usize) -> io::Result<()> {
+    for file in fs::read_dir(directory)? {
+        let file = file?;
+        let number = file.file_name().to_str().and_then(number_in);
+        if number.is_some_and(|number| number >= count) && !file.file_type()?.is_dir() {
+            fs::remove_file(file.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// N of svid.N.pem, svid.N.key and bundle.N.pem, written as we write it.
+fn number_in(name: &str) -> Option<usize> {
+    let (kind, rest) = name.split_once('.')?;
+    let (number, extension) = rest.split_once('.')?;
+    let ours = matches!((kind, extension), ("svid", "pem" | "key") | ("bundle", "pem"));
+    number.parse().ok().filter(|parsed: &usize| ours && parsed.to_string() == number)
 }
 
 /// Whole or not at all: written beside it under a private name, then renamed into place.
@@ -171,4 +194,28 @@ fn cannot_write(directory: &Path, error: &io::Error) -> Problem {
     Problem::new("E0316", format!("files in {} cannot be written", directory.display()))
         .why(error.to_string())
         .fix("choose a directory that you may write: --write DIR")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_svids_that_are_no_more_go_and_no_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let former = ["svid.1.pem", "svid.1.key", "bundle.1.pem", "svid.12.key"];
+        let others =
+            ["svid.0.pem", "svid.01.pem", "svid.1.pem.bak", "svid.x.key", "bundle.1.key", "ca.1.pem"];
+        for name in former.iter().chain(&others) {
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        fs::create_dir(directory.path().join("svid.7.pem")).unwrap();
+        remove_former(directory.path(), 1).unwrap();
+        for name in former {
+            assert!(!directory.path().join(name).exists(), "{name}");
+        }
+        for name in others.iter().chain(&["svid.7.pem"]) {
+            assert!(directory.path().join(name).exists(), "{name}");
+        }
+    }
 }

@@ -10,28 +10,65 @@ use serde_json::{Value, json};
 use super::Output;
 use crate::problem::Problem;
 
-/// Prints `value` as one JSON document, or what `text` writes. A reader that has gone is no error.
-pub(super) fn print(output: Output, value: &Value, text: impl FnOnce(&mut String)) {
+/// Whether somebody still reads what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    There,
+    /// As `head` does when it has enough. No error: what it wanted, it has.
+    Gone,
+}
+
+/// Prints `value` as one JSON document, or what `text` writes.
+///
+/// # Errors
+/// E0323 when it cannot be written, as on a full disk.
+pub(super) fn print(
+    output: Output,
+    value: &Value,
+    text: impl FnOnce(&mut String),
+) -> Result<Reader, Problem> {
     let mut written = String::new();
     match output {
         Output::Json => written = format!("{value}\n"),
         Output::Text => text(&mut written),
     }
-    let _ = io::stdout().write_all(written.as_bytes());
+    data(written.as_bytes())
+}
+
+/// Writes `bytes` to standard output.
+///
+/// # Errors
+/// E0323 when they cannot be written.
+pub(super) fn data(bytes: &[u8]) -> Result<Reader, Problem> {
+    deliver(&mut io::stdout().lock(), bytes).map_err(|error| {
+        Problem::new("E0323", "the output cannot be written")
+            .why(error.to_string())
+            .fix("see where standard output leads: is that disk full?")
+    })
+}
+
+fn deliver(out: &mut impl io::Write, bytes: &[u8]) -> io::Result<Reader> {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        written => written.map(|()| Reader::There),
+    }
+}
+
+/// Writes a line to standard error. There is nobody to tell when that fails.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Prints a refusal on standard error.
 pub(super) fn problem(output: Output, problem: &Problem) {
     match output {
-        Output::Text => eprintln!("{problem}"),
+        Output::Text => say(&problem.to_string()),
         Output::Json => {
             let Problem { code, title, place, why, fix } = problem;
             let place =
                 place.as_ref().map(|at| json!({ "file": at.file, "line": at.line, "column": at.column }));
-            eprintln!(
-                "{}",
-                json!({ "error": { "code": code, "title": title, "place": place, "why": why, "fix": fix } })
-            );
+            let error = json!({ "code": code, "title": title, "place": place, "why": why, "fix": fix });
+            say(&json!({ "error": error }).to_string());
         }
     }
 }
@@ -76,6 +113,26 @@ pub(super) fn left(until: SystemTime, now: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Fails each write in the same way.
+    struct Broken(io::ErrorKind);
+
+    impl io::Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_went_is_no_error_and_a_full_disk_is() {
+        assert_eq!(deliver(&mut vec![], b"x").unwrap(), Reader::There);
+        assert_eq!(deliver(&mut Broken(io::ErrorKind::BrokenPipe), b"x").unwrap(), Reader::Gone);
+        assert!(deliver(&mut Broken(io::ErrorKind::StorageFull), b"x").is_err());
+    }
 
     #[test]
     fn columns_stand_under_their_heads() {

@@ -36,7 +36,7 @@ pub(super) fn status(status: &Status, common: &Common) -> Result<ExitCode, Probl
         let answer = common.admin().await?.status(StatusRequest {}).await;
         Ok(answer.map_err(|status| admin_problem(&status))?.into_inner())
     })?;
-    output::print(common.output, &as_json(&seen), |out| describe(&seen, out));
+    output::print(common.output, &as_json(&seen), |out| describe(&seen, out))?;
     let fails = status.fail_on.is_some() && !seen.facts.is_empty();
     Ok(if fails { ExitCode::from(exit::WARNINGS) } else { ExitCode::SUCCESS })
 }
@@ -52,7 +52,7 @@ pub(super) fn healthcheck(common: &Common) -> Result<ExitCode, Problem> {
     output::print(common.output, &json!({ "serving": serving }), |out| {
         out.push_str(word);
         out.push('\n');
-    });
+    })?;
     Ok(if serving { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

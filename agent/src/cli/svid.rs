@@ -36,7 +36,7 @@ pub(super) fn run(svid: &Svid, common: &Common) -> Result<ExitCode, Problem> {
     })?;
     output::print(common.output, &json!({ "rotated": rotated }), |out| {
         out.push_str(&format!("{rotated} rotated\n"));
-    });
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
