@@ -113,6 +113,6 @@ mod tests {
     fn an_odd_user_name_becomes_a_number() {
         let trust_domain = "example.org".parse().unwrap();
         assert!(text(&trust_domain, 7, Some("DOM\\ana"), true).contains("/user/uid-7\""));
-        assert!(!text(&trust_domain, 7, Some("ana"), false).contains("[[entries]]"));
+        assert!(!text(&trust_domain, 7, Some("ana"), false).contains("spiffe_id"));
     }
 }
