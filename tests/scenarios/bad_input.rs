@@ -125,6 +125,60 @@ fn a_socket_path_held_by_a_living_process_is_left_alone() {
 }
 
 #[test]
+fn a_way_to_a_socket_that_others_may_change_is_not_taken() {
+    require!(Need::Agent, Need::Root);
+    namespace::alone(|| {
+        let victim = Path::new("/run/victim");
+        fs::create_dir(victim).expect("/run is ours");
+        let bait = Path::new("/tmp/spire-agent");
+        let up = || {
+            let mut command = client(&["up", "--spire-socket", "--metrics", "off", "--trust-domain"]);
+            command.args(["example.org", "--state-dir", "/run/state"]);
+            child::output(command, None)
+        };
+        fs::create_dir(bait).expect("/tmp is empty");
+        std::os::unix::fs::symlink(victim, bait.join("public")).expect("nothing is there yet");
+        std::os::unix::fs::lchown(bait.join("public"), Some(user::STRANGER), None).expect("root may");
+        says(&up(), "E0317", &["/tmp/spire-agent/public", &format!("uid {}", user::STRANGER)]);
+        fs::remove_file(bait.join("public")).expect("root may");
+        std::os::unix::fs::chown(bait, Some(user::STRANGER), None).expect("root may");
+        says(&up(), "E0317", &["directory /tmp/spire-agent may be changed"]);
+        assert_eq!((names_in(victim), names_in(bait)), (vec![], vec![]), "nothing was made there");
+    });
+}
+
+#[test]
+fn a_directory_of_the_admin_socket_that_others_may_enter_is_refused() {
+    require!(Need::Agent, Need::Root);
+    let agent = Agent::prepare(settings());
+    let directory = agent.admin_socket().parent().expect("it has a folder").to_owned();
+    fs::create_dir(&directory).expect("it can be made");
+    fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    says(&refused(&agent), "E0318", &["chmod 700"]);
+    assert_eq!(names_in(&directory), [""; 0]);
+}
+
+#[test]
+fn output_to_a_full_device_fails_and_a_reader_that_left_is_no_panic() {
+    require!(Need::Agent);
+    for arguments in [&["version"][..], &["completion", "bash"]] {
+        let full = fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+        let mut command = client(arguments);
+        let ended = command.stdout(full).stderr(std::process::Stdio::piped()).spawn();
+        let output = ended.and_then(std::process::Child::wait_with_output).expect("it starts");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        says(&output, "E0323", &["No space left"]);
+
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = client(arguments);
+        let ended = command.stdout(writer).stderr(std::process::Stdio::piped()).spawn();
+        let output = ended.and_then(std::process::Child::wait_with_output).expect("it starts");
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
 fn a_socket_left_behind_by_a_dead_process_is_replaced() {
     require!(Need::Agent, Need::Root);
     let mut agent = Agent::prepare(settings());
