@@ -108,7 +108,8 @@ impl Embedded {
     /// last tick that ended well.
     ///
     /// # Errors
-    /// E0204 when the log cannot be written, E0217 when no authority can be made; what was stays in force.
+    /// E0204 when the log cannot be written, E0201 or E0205 when it is not what was written, E0217 when no authority can
+    /// be made; what was stays in force, and the next tick tries again.
     pub(super) fn tick(&mut self, now: SystemTime) -> Result<bool, Problem> {
         for _ in 0..MAX_STEPS {
             let Some(step) = self.authorities.next_step(now) else { break };
