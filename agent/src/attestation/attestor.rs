@@ -228,6 +228,7 @@ impl Learner {
                 && now.exec_count == record.exec_count
         });
         let same_credentials = now.is_some_and(|now| (now.euid, now.egid) == (record.euid, record.egid));
+        // Groups are those of now: whoever may change them without an exec might have had them when it connected.
         let groups = status.ok().filter(|_| same_run && same_credentials).map(|status| status.groups);
         // The exec counter does not tell of a file that was put in the place of the executable.
         let same_file = |opened: &Executable| record.exe.is_some_and(|recorded| opened.is(&recorded));

@@ -9,6 +9,8 @@ pub struct Container {
     pub cgroup: String,
 }
 
+/// A container of a pod, whatever runs it.
+const KUBERNETES: &str = "kubernetes";
 /// Prefix of a cgroup's name → runtime. What follows is the container's id, perhaps with `.scope`.
 const BY_PREFIX: [(&str, &str); 5] = [
     ("docker-", "docker"),
@@ -20,6 +22,11 @@ const BY_PREFIX: [(&str, &str); 5] = [
 /// Name of the parent → runtime, where the container's cgroup is named by the bare id.
 const BY_PARENT: [(&str, &str); 3] =
     [("docker", "docker"), ("libpod_parent", "podman"), ("k8s.io", "containerd")];
+
+impl Container {
+    /// Every runtime that may be named, sorted.
+    pub const RUNTIMES: [&str; 5] = ["containerd", "cri-o", "docker", KUBERNETES, "podman"];
+}
 
 /// What the place of a process in the cgroup tree says about containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +66,7 @@ fn named<'a>(name: &'a str, parent: &str) -> Option<(&'static str, &'a str)> {
     }
     let kubernetes = parent.starts_with("pod") || parent.contains("-pod");
     let by_parent = BY_PARENT.iter().find(|(known, _)| *known == parent).map(|(_, runtime)| *runtime);
-    let runtime = by_parent.or(kubernetes.then_some("kubernetes"))?;
+    let runtime = by_parent.or(kubernetes.then_some(KUBERNETES))?;
     is_container_id(bare).then_some((runtime, bare))
 }
 
@@ -106,6 +113,15 @@ mod tests {
             assert_eq!((container.runtime, &*container.id), (runtime, ID), "{path}");
             assert!(path.starts_with(&container.cgroup));
         }
+    }
+
+    #[test]
+    fn the_list_of_runtimes_is_whole() {
+        let mut named: Vec<&str> = BY_PREFIX.iter().chain(&BY_PARENT).map(|(_, runtime)| *runtime).collect();
+        named.push(KUBERNETES);
+        named.sort_unstable();
+        named.dedup();
+        assert_eq!(named, Container::RUNTIMES);
     }
 
     #[test]

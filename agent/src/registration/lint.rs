@@ -17,7 +17,7 @@ use crate::{attestation::Selector, problem::nearest};
 /// | W0612 | entries that can match together have the same hint |
 /// | W0613 | any container with that user or group meets it |
 /// | W0614 | nothing in it tells one workload from another |
-/// | W0615 | a selector that no attestor makes |
+/// | W0615 | a selector that no attestor of this version makes |
 /// | W0616 | a value that no attestor makes |
 /// | W0617 | expired |
 /// | W0618 | it excludes what it requires |
@@ -65,17 +65,19 @@ type Remark = (&'static str, String, &'static str, String);
 
 fn misspelt(selector: &Selector) -> Option<Remark> {
     let (kind, value) = (selector.kind(), selector.value());
-    let Some(fields) = vocabulary::fields_of(kind) else {
-        let fix = match nearest(kind, vocabulary::TYPES.iter().map(|(kind, _)| *kind)) {
+    let fields = vocabulary::fields_of(kind);
+    if fields.is_empty() {
+        let types = vocabulary::types();
+        let fix = match nearest(kind, types.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known types: {}", vocabulary::type_names()),
+            None => format!("known types: {}", types.join(", ")),
         };
         let why = "no attestor makes selectors of this type";
         return Some(("W0615", format!("selector type `{kind}` is unknown"), why, fix));
-    };
+    }
     // An exclusion of the whole type has no value.
     if value.is_empty() {
-        return None;
+        return (!vocabulary::is_made(kind, "")).then(|| not_made(&format!("{kind}:*")));
     }
     let (field, rest) = value.split_once(':').unwrap_or((value, ""));
     if !fields.contains(&field) {
@@ -86,6 +88,9 @@ fn misspelt(selector: &Selector) -> Option<Remark> {
         let why = "no attestor makes this selector";
         return Some(("W0615", format!("selector `{selector}` is unknown"), why, fix));
     }
+    if !vocabulary::is_made(kind, field) {
+        return Some(not_made(&selector.to_string()));
+    }
     let fix = vocabulary::fault_of_value(kind, field, rest)?;
     Some((
         "W0616",
@@ -93,6 +98,15 @@ fn misspelt(selector: &Selector) -> Option<Remark> {
         "attestors write the value differently",
         fix,
     ))
+}
+
+fn not_made(selector: &str) -> Remark {
+    (
+        "W0615",
+        format!("selector `{selector}` is not made by this version"),
+        "no process has it: required it is never met, and excluded it excludes nobody",
+        "say it with selectors of `unix` or `kernel`, or wait for a version that makes it".into(),
+    )
 }
 
 /// Whether `exclude` rules out every process that has `selector`.
@@ -116,7 +130,7 @@ fn too_wide(entry: &RegistrationEntry) -> Option<Remark> {
             "W0614",
             title,
             why,
-            "add a selector of the workload itself, such as unix:path or k8s:sa".into(),
+            "add a selector of the workload itself, such as unix:path or kernel:cgroup".into(),
         ));
     };
     // Where containers are told apart from the host, user and group are names of the host's own.

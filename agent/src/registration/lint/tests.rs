@@ -51,12 +51,44 @@ fn entries_that_name_their_workload_raise_no_remark() {
     for required in [
         SURE,
         &["unix:uid:0", "unix:path:/usr/bin/envoy"],
-        &["k8s:ns:a", "k8s:sa:b"],
-        &["systemd:id:envoy.service"],
-        &["docker:label:app:web"],
+        &["kernel:container:docker", "unix:path:/usr/bin/envoy"],
         &["kernel:exe:8:1:42"],
     ] {
         assert_eq!(codes_for(required), [""; 0], "{required:?}");
+    }
+}
+
+#[test]
+fn what_no_attestor_makes_yet_is_remarked() {
+    for required in [
+        &["k8s:ns:a", "k8s:sa:b"][..],
+        &["systemd:id:envoy.service"],
+        &["docker:label:app:web"],
+        &["slurm:job_id:7"],
+        &["kernel:cap:sys_admin", "unix:path:/x"],
+        &["kernel:pidns:host", "unix:path:/x"],
+    ] {
+        let codes = codes_for(required);
+        assert!(!codes.is_empty() && codes.iter().all(|code| *code == "W0615"), "{required:?}: {codes:?}");
+    }
+    for (excluded, count) in [("docker", 1), ("kernel:cap:sys_admin", 1), ("kernel", 0), ("unix:uid:5", 0)] {
+        let mut excluding = entry("a", "web", &["unix:path:/x"]);
+        excluding.exclude = selectors(&[excluded]);
+        let codes: Vec<_> = remarks([excluding]).into_iter().map(|(code, _)| code).collect();
+        assert_eq!(codes, vec!["W0615"; count], "{excluded}");
+    }
+}
+
+#[test]
+fn a_runtime_that_is_not_known_names_the_nearest() {
+    let warning =
+        lint(&EntryIndex::new([entry("a", "web", &["kernel:container:dokcer", "unix:path:/x"])]), now())
+            .remove(0);
+    assert_eq!(warning.code, "W0616");
+    assert_eq!(warning.fix.unwrap(), "did you mean `kernel:container:docker`?");
+    assert_eq!(codes_for(&["kernel:container:x", "unix:path:/x"]), ["W0616"]);
+    for known in ["docker", "podman", "containerd", "cri-o", "kubernetes", "none"] {
+        assert_eq!(codes_for(&[&format!("kernel:container:{known}"), "unix:path:/x"]), [""; 0], "{known}");
     }
 }
 
@@ -71,7 +103,7 @@ fn the_same_identity_for_more_conditions_adds_nothing() {
 #[test]
 fn an_entry_that_excludes_less_or_lives_longer_adds_something() {
     let mut wide = entry("wide", "web", SURE);
-    wide.exclude = selectors(&["docker"]);
+    wide.exclude = selectors(&["unix:user:web"]);
     let narrow = entry("narrow", "web", &[SURE, &["unix:gid:1"]].concat());
     assert_eq!(remarks([wide.clone(), narrow.clone()]), []);
     wide.exclude.clear();
@@ -111,7 +143,7 @@ fn a_user_alone_is_met_inside_containers_too() {
 
 #[test]
 fn an_entry_that_any_workload_meets_is_remarked() {
-    assert_eq!(codes_for(&["k8s:node-name:n1"]), ["W0614"]);
+    assert_eq!(codes_for(&["k8s:node-name:n1"]), ["W0614", "W0615"]);
     assert_eq!(codes_for(&["kernel:container:none"]), ["W0614"]);
 }
 
@@ -133,8 +165,8 @@ fn values_that_no_attestor_writes_are_remarked() {
         ("unix:path:/bin/x", 0),
         ("unix:sha256:ABCD", 1),
         ("kernel:exe:8:1", 1),
-        ("docker:label", 1),
-        ("docker:label:a", 0),
+        ("kernel:cgroup:x", 1),
+        ("kernel:cgroup:/x", 0),
     ] {
         let found = codes_for(&[required]).into_iter().filter(|code| *code == "W0616").count();
         assert_eq!(found, count, "{required}");

@@ -1,128 +1,131 @@
-//! The selectors that attestors make, and how they write the values.
+//! The selectors that attestors make, or will, and how they write the values.
 
-use crate::attestation::Selector;
+use crate::{
+    attestation::{Container, Selector},
+    problem::nearest,
+};
 
-/// Every selector type with the words its values start with.
-pub(super) const TYPES: &[(&str, &[&str])] = &[
-    ("unix", &["uid", "user", "gid", "group", "supplementary_gid", "supplementary_group", "path", "sha256"]),
-    (
-        "kernel",
-        &[
-            "cgroup",
-            "container",
-            "exe",
-            "fsverity",
-            "userns",
-            "netns",
-            "pidns",
-            "mntns",
-            "no_new_privs",
-            "seccomp",
-            "cap",
-            "parent_exe",
-        ],
-    ),
-    (
-        "k8s",
-        &[
-            "sa",
-            "ns",
-            "node-name",
-            "pod-uid",
-            "pod-name",
-            "pod-image-count",
-            "pod-init-image-count",
-            "pod-image",
-            "pod-init-image",
-            "pod-label",
-            "pod-owner",
-            "pod-owner-uid",
-            "container-name",
-            "container-image",
-            "ns-label",
-            "image-signature",
-            "image-attestations",
-            "image-signature-subject",
-            "image-signature-issuer",
-            "image-signature-value",
-            "image-signature-log-id",
-            "image-signature-log-index",
-            "image-signature-integrated-time",
-            "image-signature-signed-entry-timestamp",
-        ],
-    ),
-    (
-        "docker",
-        &[
-            "label",
-            "env",
-            "image_id",
-            "image_config_digest",
-            "image-signature",
-            "image-attestations",
-            "image-signature-subject",
-            "image-signature-issuer",
-            "image-signature-value",
-            "image-signature-log-id",
-            "image-signature-log-index",
-            "image-signature-integrated-time",
-            "image-signature-signed-entry-timestamp",
-        ],
-    ),
-    ("systemd", &["id", "fragment_path"]),
-    ("slurm", &["job_id", "sluid", "step"]),
+/// What the values of some selectors start with. A new fact is one more line of [`WORDS`].
+struct Word {
+    kind: &'static str,
+    field: &'static str,
+    /// An attestor of this version makes it.
+    made: bool,
+    /// A process has just one: two entries that require different ones never match together.
+    single: bool,
+    /// Most workloads of a node share it.
+    shared: bool,
+}
+
+const WORDS: &[Word] = &[
+    word("unix", "uid").single().shared(),
+    word("unix", "user").single().shared(),
+    word("unix", "gid").single().shared(),
+    word("unix", "group").single().shared(),
+    word("unix", "supplementary_gid").shared(),
+    word("unix", "supplementary_group").shared(),
+    word("unix", "path").single(),
+    word("unix", "sha256").single(),
+    word("kernel", "cgroup").single(),
+    word("kernel", "container").single().shared(),
+    word("kernel", "exe").single(),
+    word("kernel", "userns").single().shared(),
+    word("kernel", "netns").single().shared(),
+    word("kernel", "fsverity").later(),
+    word("kernel", "pidns").single().shared().later(),
+    word("kernel", "mntns").single().shared().later(),
+    word("kernel", "no_new_privs").single().shared().later(),
+    word("kernel", "seccomp").single().shared().later(),
+    word("kernel", "cap").shared().later(),
+    word("kernel", "parent_exe").single().later(),
+    word("k8s", "sa").single().later(),
+    word("k8s", "ns").single().later(),
+    word("k8s", "node-name").single().shared().later(),
+    word("k8s", "pod-uid").single().later(),
+    word("k8s", "pod-name").single().later(),
+    word("k8s", "pod-image-count").shared().later(),
+    word("k8s", "pod-init-image-count").shared().later(),
+    word("k8s", "pod-image").later(),
+    word("k8s", "pod-init-image").later(),
+    word("k8s", "pod-label").later(),
+    word("k8s", "pod-owner").later(),
+    word("k8s", "pod-owner-uid").later(),
+    word("k8s", "container-name").single().later(),
+    word("k8s", "container-image").later(),
+    word("k8s", "ns-label").later(),
+    word("k8s", "image-signature").later(),
+    word("k8s", "image-attestations").later(),
+    word("k8s", "image-signature-subject").later(),
+    word("k8s", "image-signature-issuer").later(),
+    word("k8s", "image-signature-value").later(),
+    word("k8s", "image-signature-log-id").later(),
+    word("k8s", "image-signature-log-index").later(),
+    word("k8s", "image-signature-integrated-time").later(),
+    word("k8s", "image-signature-signed-entry-timestamp").later(),
+    word("docker", "label").later(),
+    word("docker", "env").later(),
+    word("docker", "image_id").later(),
+    word("docker", "image_config_digest").single().later(),
+    word("docker", "image-signature").later(),
+    word("docker", "image-attestations").later(),
+    word("docker", "image-signature-subject").later(),
+    word("docker", "image-signature-issuer").later(),
+    word("docker", "image-signature-value").later(),
+    word("docker", "image-signature-log-id").later(),
+    word("docker", "image-signature-log-index").later(),
+    word("docker", "image-signature-integrated-time").later(),
+    word("docker", "image-signature-signed-entry-timestamp").later(),
+    word("systemd", "id").single().later(),
+    word("systemd", "fragment_path").single().later(),
+    word("slurm", "job_id").single().later(),
+    word("slurm", "sluid").single().later(),
+    word("slurm", "step").single().later(),
 ];
 
-/// Facts of which a process has just one: two entries that require different ones never match together.
-const SINGLE: &[(&str, &[&str])] = &[
-    ("unix", &["uid", "user", "gid", "group", "path", "sha256"]),
-    (
-        "kernel",
-        &[
-            "cgroup",
-            "container",
-            "exe",
-            "userns",
-            "netns",
-            "pidns",
-            "mntns",
-            "no_new_privs",
-            "seccomp",
-            "parent_exe",
-        ],
-    ),
-    ("k8s", &["sa", "ns", "node-name", "pod-uid", "pod-name", "container-name"]),
-    ("docker", &["image_config_digest"]),
-    ("systemd", &["id", "fragment_path"]),
-    ("slurm", &["job_id", "sluid", "step"]),
-];
+const fn word(kind: &'static str, field: &'static str) -> Word {
+    Word { kind, field, made: true, single: false, shared: false }
+}
+
+impl Word {
+    const fn single(self) -> Self {
+        Self { single: true, ..self }
+    }
+
+    const fn shared(self) -> Self {
+        Self { shared: true, ..self }
+    }
+
+    /// A word of the standards or of other agents that no attestor of this version makes.
+    const fn later(self) -> Self {
+        Self { made: false, ..self }
+    }
+}
 
 /// Facts of the user or group that runs a process.
 const OF_USER: &[&str] = &["uid", "user", "gid", "group", "supplementary_gid", "supplementary_group"];
 
-/// Facts that most workloads of a node share.
-const SHARED: &[(&str, &[&str])] = &[
-    ("unix", OF_USER),
-    ("kernel", &["container", "userns", "netns", "pidns", "mntns", "no_new_privs", "seccomp", "cap"]),
-    ("k8s", &["node-name", "pod-image-count", "pod-init-image-count"]),
-];
-
-pub(super) fn fields_of(kind: &str) -> Option<&'static [&'static str]> {
-    lookup(TYPES, kind)
+pub(super) fn types() -> Vec<&'static str> {
+    let mut kinds: Vec<&str> = WORDS.iter().map(|word| word.kind).collect();
+    kinds.dedup();
+    kinds
 }
 
-pub(super) fn type_names() -> String {
-    let names: Vec<&str> = TYPES.iter().map(|(kind, _)| *kind).collect();
-    names.join(", ")
+pub(super) fn fields_of(kind: &str) -> Vec<&'static str> {
+    WORDS.iter().filter(|word| word.kind == kind).map(|word| word.field).collect()
+}
+
+/// Whether an attestor of this version makes such selectors; `field` is empty for the whole type.
+pub(super) fn is_made(kind: &str, field: &str) -> bool {
+    WORDS.iter().any(|word| word.kind == kind && (field.is_empty() || word.field == field) && word.made)
 }
 
 /// Whether a process has at most one selector of this type and field.
 pub(super) fn is_single(kind: &str, field: &str) -> bool {
-    lookup(SINGLE, kind).is_some_and(|fields| fields.contains(&field))
+    lookup(kind, field).is_some_and(|word| word.single)
 }
 
 pub(super) fn is_shared(selector: &Selector) -> bool {
-    lookup(SHARED, selector.kind()).is_some_and(|fields| fields.contains(&field_of(selector)))
+    lookup(selector.kind(), field_of(selector)).is_some_and(|word| word.shared)
 }
 
 pub(super) fn is_of_user(selector: &Selector) -> bool {
@@ -137,20 +140,25 @@ pub(super) fn field_of(selector: &Selector) -> &str {
 /// How the value should have been written, when no attestor writes it so.
 pub(super) fn fault_of_value(kind: &str, field: &str, value: &str) -> Option<String> {
     let one_of = |words: &[&str]| (!words.contains(&value)).then(|| format!("one of: {}", words.join(", ")));
+    let absolute =
+        |example: &str| (!value.starts_with('/')).then(|| format!("an absolute path, such as {example}"));
     match (kind, field) {
         ("unix", "uid" | "gid" | "supplementary_gid") => {
             let canonical = value.parse::<u32>().is_ok_and(|number| number.to_string() == value);
             (!canonical).then(|| format!("a decimal number, such as unix:{field}:1000"))
         }
-        ("unix", "path") | ("kernel", "parent_exe" | "cgroup") => (!value.starts_with('/'))
-            .then(|| format!("an absolute path, such as {kind}:{field}:/usr/bin/web")),
+        ("unix", "path") => absolute("unix:path:/usr/bin/web"),
+        ("kernel", "cgroup") => absolute("kernel:cgroup:/system.slice/web.service"),
         ("unix", "sha256") => {
             let hex = value.len() == 64 && value.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
             (!hex).then(|| "64 hexadecimal digits in lower case".to_owned())
         }
-        ("kernel", "userns" | "netns" | "pidns" | "mntns") => one_of(&["host", "own"]),
-        ("kernel", "no_new_privs") => one_of(&["true", "false"]),
-        ("kernel", "seccomp") => one_of(&["off", "strict", "filter"]),
+        ("kernel", "userns" | "netns") => one_of(&["host", "own"]),
+        ("kernel", "container") => {
+            let known: Vec<&str> = Container::RUNTIMES.into_iter().chain(["none"]).collect();
+            let near = nearest(value, known.iter().copied()).filter(|_| !known.contains(&value));
+            near.map(|near| format!("did you mean `kernel:container:{near}`?")).or_else(|| one_of(&known))
+        }
         ("kernel", "exe") => {
             let numbers: Vec<&str> = value.split(':').collect();
             let plain = numbers.len() == 3 && numbers.iter().all(|number| number.parse::<u64>().is_ok());
@@ -161,9 +169,6 @@ pub(super) fn fault_of_value(kind: &str, field: &str, value: &str) -> Option<Str
     }
 }
 
-fn lookup(
-    table: &'static [(&'static str, &'static [&'static str])],
-    kind: &str,
-) -> Option<&'static [&'static str]> {
-    table.iter().find(|(name, _)| *name == kind).map(|(_, fields)| *fields)
+fn lookup(kind: &str, field: &str) -> Option<&'static Word> {
+    WORDS.iter().find(|word| word.kind == kind && word.field == field)
 }
