@@ -337,4 +337,17 @@ mod tests {
         let refused = Peer::of(&ours, None, Grade::Kernel).unwrap_err();
         assert!(matches!(refused, Refusal::BelowMinimum { .. }));
     }
+
+    #[test]
+    fn a_container_that_is_not_believed_has_no_share_of_its_own() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut peer = Peer::of(&ours, None, Grade::Peercred).unwrap();
+        let path = format!("/docker/{}/below", "0123456789abcdef".repeat(4));
+        peer.containment = Containment::of_cgroup(&path, |_| true);
+        assert_eq!(peer.caller_key(), CallerKey::Container(path.trim_end_matches("/below").to_owned()));
+        for made_up in [Containment::of_cgroup(&path, |_| false), Containment::Unnamed] {
+            peer.containment = made_up;
+            assert_eq!(peer.caller_key(), CallerKey::Uid(peer.uid));
+        }
+    }
 }
