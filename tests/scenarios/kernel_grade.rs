@@ -1,10 +1,10 @@
 //! Where the kernel can record `connect()`, an agent may require that it did; and facts that only the kernel knows
 //! decide about identities.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use vouch_tests::{
-    Agent, Cgroup, Need, Settings, agent, child, entry, require, settings::entry_of_user, user,
+    Agent, Cgroup, Need, Settings, agent, child, entry, eventually, require, settings::entry_of_user, user,
 };
 
 const WEB: &str = "spiffe://example.org/web";
@@ -52,4 +52,30 @@ fn an_identity_can_depend_on_the_cgroup() {
     assert!(fetched.status.success(), "{fetched:?}");
     let outside = agent.cli(None, &["fetch"]);
     assert_eq!(outside.status.code(), Some(NO_IDENTITY), "{outside:?}");
+}
+
+/// A runtime that is not known leaves one trace at least; whoever has one is not called a process of the host.
+#[test]
+fn who_has_a_trace_of_a_container_is_not_sure_to_be_of_the_host() {
+    require!(Need::Agent, Need::Root, Need::ConnectHook, Need::Cgroup2);
+    let entries = [entry(WEB, &["kernel:container:none"])];
+    let agent = Agent::start(Settings::new(entries).set("kernel.hooks", "require"));
+    let fetched = agent.cli(None, &["fetch"]);
+    assert!(fetched.status.success(), "{fetched:?}");
+    let cgroup = Cgroup::new();
+    let named = cgroup.dir().join("0123456789abcdef".repeat(4));
+    std::fs::create_dir(&named).expect("a cgroup can be made");
+    let enter = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", named.display());
+    for trace in [
+        &["unshare", "--pid", "--fork"][..],
+        &["unshare", "--cgroup"],
+        &["unshare", "--user"],
+        &["sh", "-c", &enter, "sh"],
+    ] {
+        let mut command = Command::new(trace[0]);
+        command.args(&trace[1..]).arg(agent::binary()).args(["fetch", "--socket"]).arg(agent.socket());
+        let refused = child::output(command, None);
+        assert_eq!(refused.status.code(), Some(NO_IDENTITY), "{trace:?}: {refused:?}");
+    }
+    eventually("the cgroup is empty", Duration::from_secs(5), || std::fs::remove_dir(&named).ok());
 }
