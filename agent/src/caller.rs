@@ -1,6 +1,9 @@
 //! One connection's peer: attested once, then told what it has earned.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::{OnceCell, watch},
@@ -10,8 +13,12 @@ use tokio::{
 
 use crate::{
     attestation::{Attested, Attestor, Error, Grade, Peer, Selector, SelectorSet},
+    quiet::Quiet,
     svid::{Subscriber, SvidCache},
 };
+
+/// Strangers may fail as often as they like.
+static FAILED: Quiet = Quiet::new();
 
 /// How long a hash that was asked for later is waited for, when there was no room to make it.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -69,8 +76,10 @@ impl Caller {
                 tracing::debug!(pid = self.peer.pid, uid = self.peer.uid, %grade, selectors, "workload attested");
             }
             Err(error) => {
-                let code = error.code();
-                tracing::info!(pid = self.peer.pid, uid = self.peer.uid, %error, code, "workload attestation failed");
+                if let Some(suppressed) = FAILED.line(Instant::now()) {
+                    let (pid, uid, code) = (self.peer.pid, self.peer.uid, error.code());
+                    tracing::info!(pid, uid, %error, code, suppressed, "workload attestation failed");
+                }
             }
         }
         attested
