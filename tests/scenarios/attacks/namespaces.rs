@@ -82,7 +82,7 @@ fn a_disguise_in_a_user_namespace_is_not_believed() {
 /// The same where nobody saw what the process executed: its namespace alone speaks against it.
 #[test]
 fn without_hooks_a_disguise_in_a_user_namespace_is_not_believed_either() {
-    require!(Need::Agent, Need::Root, Need::Cgroup2);
+    require!(Need::Agent, Need::Root, Need::Cgroup2, Need::UserNamespaces);
     let off = |settings: vouch_tests::Settings| settings.set("kernel.hooks", "off");
     let mut stage = Stage::with(&["good", "evil"], |programs| programs.good_and_user(user::STRANGER), off);
     assert_eq!(stage.honest("good", user::STRANGER), Heard::only(&[EVIL, GOOD_HASH, GOOD_PATH]));
