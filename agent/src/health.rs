@@ -123,16 +123,17 @@ fn fact(code: &str, severity: &str, text: &str, fix: &str) -> Fact {
 }
 
 fn degraded(problem: &Problem) -> Fact {
-    let place = problem.place.iter().map(|place| format!("\n{place}"));
-    let why = problem.why.iter().map(|why| format!("\nwhy: {why}"));
-    let text: String = std::iter::once(problem.title.clone()).chain(place).chain(why).collect();
-    fact(problem.code, DEGRADED, &text, problem.fix.as_deref().unwrap_or_default())
+    told(problem, DEGRADED)
 }
 
 /// A remark on entries as a fact.
 pub fn warning_fact(warning: &Warning) -> Fact {
-    let place = warning.place.iter().map(|place| format!("\n{place}"));
-    let why = warning.why.iter().map(|why| format!("\nwhy: {why}"));
-    let text: String = std::iter::once(warning.title.clone()).chain(place).chain(why).collect();
-    fact(warning.code, WARNING, &text, warning.fix.as_deref().unwrap_or_default())
+    told(warning, WARNING)
+}
+
+fn told(problem: &Problem, severity: &str) -> Fact {
+    let place = problem.place.iter().map(|place| format!("\n{place}"));
+    let why = problem.why.iter().map(|why| format!("\nwhy: {why}"));
+    let text: String = std::iter::once(problem.title.clone()).chain(place).chain(why).collect();
+    fact(problem.code, severity, &text, problem.fix.as_deref().unwrap_or_default())
 }

@@ -13,7 +13,7 @@ use std::{error::Error as StdError, fmt};
 ///   why: ...
 ///   fix: ...
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Such as `"E0105"`. A code is never reused: see `CODES`.
     pub code: &'static str,
@@ -95,9 +95,10 @@ impl Place {
     }
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error[{}]: {}", self.code, self.title)?;
+impl Problem {
+    /// Writes it as what `word` says it is: an error, or a warning.
+    pub(crate) fn write(&self, f: &mut fmt::Formatter<'_>, word: &str) -> fmt::Result {
+        write!(f, "{word}[{}]: {}", self.code, self.title)?;
         if let Some(place) = &self.place {
             write!(f, "\n{place}")?;
         }
@@ -108,6 +109,12 @@ impl fmt::Display for Problem {
             write!(f, "\n  fix: {fix}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, "error")
     }
 }
 

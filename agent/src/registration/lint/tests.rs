@@ -85,7 +85,7 @@ fn a_runtime_that_is_not_known_names_the_nearest() {
         lint(&EntryIndex::new([entry("a", "web", &["kernel:container:dokcer", "unix:path:/x"])]), now())
             .remove(0);
     assert_eq!(warning.code, "W0616");
-    assert_eq!(warning.fix.unwrap(), "did you mean `kernel:container:docker`?");
+    assert_eq!(warning.fix.as_ref().unwrap(), "did you mean `kernel:container:docker`?");
     assert_eq!(codes_for(&["kernel:container:x", "unix:path:/x"]), ["W0616"]);
     for known in ["docker", "podman", "containerd", "cri-o", "kubernetes", "none"] {
         assert_eq!(codes_for(&[&format!("kernel:container:{known}"), "unix:path:/x"]), [""; 0], "{known}");
@@ -136,8 +136,8 @@ fn a_user_alone_is_met_inside_containers_too() {
     let index = EntryIndex::new([entry("a", "web", &["unix:uid:0"])]);
     let warning = lint(&index, now()).remove(0);
     assert_eq!(warning.code, "W0613");
-    assert!(warning.why.unwrap().starts_with("root inside any container"));
-    assert!(warning.fix.unwrap().contains("kernel:container:none"));
+    assert!(warning.why.as_ref().unwrap().starts_with("root inside any container"));
+    assert!(warning.fix.as_ref().unwrap().contains("kernel:container:none"));
     assert_eq!(codes_for(&["unix:gid:5", "unix:user:web"]), ["W0613"]);
 }
 
@@ -151,7 +151,7 @@ fn an_entry_that_any_workload_meets_is_remarked() {
 fn unknown_selectors_name_the_nearest() {
     let fix = |required: &str| {
         let warning = lint(&EntryIndex::new([entry("a", "web", &[required])]), now()).remove(0);
-        (warning.code, warning.fix.unwrap())
+        (warning.code, warning.fix.clone().unwrap())
     };
     assert_eq!(fix("unx:path:/x"), ("W0615", "did you mean `unix`?".into()));
     assert_eq!(fix("k8s:pod-lable:app:web"), ("W0615", "did you mean `k8s:pod-label:app:web`?".into()));
