@@ -26,7 +26,7 @@ pub struct BoundSocket {
 }
 
 /// Binds under a private name and renames into place, so that the path never leads to half a socket. `mode` is the
-/// socket's; the directory is made 0755, or 0700 when `private`, if it is not there. See [`directory::reach`].
+/// socket's; the directory is made 0755, or 0700 when `private`, if it is not there. How the way there is checked: `directory::reach`.
 ///
 /// # Errors
 /// E0301 when a live process listens at `path`, E0302 when something else than a socket is there, E0303 when the
