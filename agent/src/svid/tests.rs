@@ -151,10 +151,10 @@ async fn an_entry_that_went_and_came_back_unseen_is_served_again() {
 
 #[tokio::test]
 async fn an_entry_that_expires_leaves_without_anybody_saying_so() {
-    let end = SystemTime::now() + Duration::from_millis(1500);
+    let end = SystemTime::now() + Duration::from_secs(3);
     let node = Node::start(vec![RegistrationEntry { expires_at: Some(end), ..entry("a", 1) }]);
     let mut subscriber = node.cache.subscribe(caller(1));
-    assert_eq!(subscriber.settled(Duration::from_secs(1)).await.svids.len(), 1);
+    assert_eq!(subscriber.settled(Duration::from_secs(2)).await.svids.len(), 1);
     assert!(timeout(SOON, subscriber.next()).await.unwrap().svids.is_empty());
     assert!(SystemTime::now() >= end);
     until(|| node.cache.snapshot().svids.is_empty()).await;
@@ -162,11 +162,12 @@ async fn an_entry_that_expires_leaves_without_anybody_saying_so() {
 
 #[tokio::test]
 async fn svids_rotate_by_themselves_and_are_served_without_a_gap() {
+    // Long enough that a machine busy with other tests does not let one expire.
     let node =
-        Node::start(vec![RegistrationEntry { x509_svid_ttl: Some(Duration::from_secs(2)), ..entry("a", 1) }]);
+        Node::start(vec![RegistrationEntry { x509_svid_ttl: Some(Duration::from_secs(6)), ..entry("a", 1) }]);
     let mut subscriber = node.cache.subscribe(caller(1));
     let mut seen = serials(&subscriber.settled(SOON).await);
-    let end = Instant::now() + Duration::from_secs(4);
+    let end = Instant::now() + Duration::from_secs(10);
     while Instant::now() < end {
         let identities = subscriber.current();
         assert_eq!(identities.svids.len(), 1, "there is always one");
@@ -174,7 +175,7 @@ async fn svids_rotate_by_themselves_and_are_served_without_a_gap() {
         seen.extend(serials(&identities));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!((3..=6).contains(&seen.len()), "{} in four seconds, one each second", seen.len());
+    assert!((3..=6).contains(&seen.len()), "{} in ten seconds, one in three", seen.len());
 }
 
 #[tokio::test]
