@@ -38,7 +38,7 @@ fn private_path(line: &str) -> Option<String> {
         let folder = format!("/{root}/");
         for (at, _) in line.match_indices(&folder) {
             let rest: String = line[at + folder.len()..].chars().take_while(|c| is_in_path(*c)).collect();
-            // `target/work/x` and `$DIR/work/x` do not start at the root of the file system.
+            // Further down, or behind a variable, it does not start at the root of the file system.
             let starts =
                 line[..at].chars().next_back().is_none_or(|before| !is_in_path(before) && before != '}');
             if starts && !(root == "home" && rest.is_empty()) {
