@@ -6,4 +6,5 @@ mod svid;
 
 pub use bundle::Bundle;
 pub use id::{IdError, MAX_ID_LEN, SpiffeId, TrustDomain};
+pub(crate) use svid::pem_of;
 pub use svid::{PrivateKey, X509Svid};

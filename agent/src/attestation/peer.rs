@@ -10,7 +10,7 @@ use std::{
 use nix::sys::socket::{getsockopt, sockopt};
 
 use super::container::Containment;
-use crate::kernel::{self, Capture, Connect};
+use crate::kernel::{self, Capture, Connect, Task};
 
 /// How good the evidence for a process is; a later grade is a better one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,7 +131,7 @@ impl Peer {
             // Below Linux 6.9 a pid has no inode of its own.
             _ => {
                 let ticks = start_ticks(record.pid)?;
-                if ticks != record.start_time.as_nanos() as u64 / NANOS_PER_TICK {
+                if ticks != recorded_ticks(record) {
                     return Err(Refusal::ForeignRecord);
                 }
             }
@@ -147,27 +147,16 @@ impl Peer {
 
     /// The process that connected still runs: not a later one with its number.
     pub fn check_alive(&self) -> Result<(), Refusal> {
-        let gone = Refusal::Gone { pid: self.pid };
-        match &self.proof {
-            Proof::Pidfd { pidfd } | Proof::Kernel { pidfd: Some(pidfd), .. } => {
-                if has_exited(pidfd)? {
-                    Err(gone)
-                } else {
-                    Ok(())
-                }
-            }
-            Proof::Kernel { connect, pidfd: None } => {
-                let ticks = connect.task.start_time.as_nanos() as u64 / NANOS_PER_TICK;
-                if start_ticks(self.pid).is_ok_and(|now| now == ticks) { Ok(()) } else { Err(gone) }
-            }
-            Proof::StartTime { ticks } => {
-                if start_ticks(self.pid).is_ok_and(|now| now == *ticks) {
-                    Ok(())
-                } else {
-                    Err(gone)
-                }
-            }
-        }
+        let alive = match &self.proof {
+            Proof::Pidfd { pidfd } | Proof::Kernel { pidfd: Some(pidfd), .. } => !has_exited(pidfd)?,
+            Proof::Kernel { connect, pidfd: None } => self.started_at(recorded_ticks(&connect.task)),
+            Proof::StartTime { ticks } => self.started_at(*ticks),
+        };
+        if alive { Ok(()) } else { Err(Refusal::Gone { pid: self.pid }) }
+    }
+
+    fn started_at(&self, ticks: u64) -> bool {
+        start_ticks(self.pid).is_ok_and(|now| now == ticks)
     }
 
     /// The container only if root named it, so that nobody chooses whom a limit counts. Its uids are not told apart:
@@ -186,6 +175,10 @@ fn containment(cgroup: Option<&str>) -> Containment {
 
 /// Since 2.6 `/proc/PID/stat` counts in hundredths of a second, whatever the kernel's own tick is.
 const NANOS_PER_TICK: u64 = 10_000_000;
+
+fn recorded_ticks(record: &Task) -> u64 {
+    record.start_time.as_nanos() as u64 / NANOS_PER_TICK
+}
 
 /// SO_PEERPIDFD (Linux ≥ 6.5); `None` where the kernel does not know it.
 fn peer_pidfd(socket: &impl AsFd) -> Result<Option<OwnedFd>, Refusal> {

@@ -20,7 +20,10 @@ use super::{
     client::{block_on, call_problem, secured},
     output::{self, Reader},
 };
-use crate::{problem::Problem, spiffe::PrivateKey};
+use crate::{
+    problem::Problem,
+    spiffe::{PrivateKey, pem_of},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Fetch {
@@ -136,9 +139,9 @@ fn write(directory: &Path, held: &[Held<'_>]) -> io::Result<Vec<PathBuf>> {
     for (number, held) in held.iter().enumerate() {
         let key = PrivateKey::from_pkcs8(held.svid.x509_svid_key.to_vec()).pem();
         let files = [
-            (format!("svid.{number}.pem"), 0o644, Zeroizing::new(pem(&held.chain))),
+            (format!("svid.{number}.pem"), 0o644, Zeroizing::new(pem_of("CERTIFICATE", &held.chain))),
             (format!("svid.{number}.key"), 0o600, key),
-            (format!("bundle.{number}.pem"), 0o644, Zeroizing::new(pem(&held.bundle))),
+            (format!("bundle.{number}.pem"), 0o644, Zeroizing::new(pem_of("CERTIFICATE", &held.bundle))),
         ];
         for (name, mode, content) in files {
             let path = directory.join(name);
@@ -180,14 +183,6 @@ fn replace(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&staged);
     }
     result
-}
-
-fn pem(certificates: &[Vec<u8>]) -> String {
-    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-    certificates
-        .iter()
-        .map(|der| pem::encode_config(&pem::Pem::new("CERTIFICATE", der.as_slice()), config))
-        .collect()
 }
 
 fn cannot_write(directory: &Path, error: &io::Error) -> Problem {

@@ -63,7 +63,8 @@ impl X509Svid {
     }
 }
 
-pub(super) fn pem_of(label: &str, ders: &[Vec<u8>]) -> String {
+/// DER documents one after the other as PEM, each under `label`.
+pub(crate) fn pem_of(label: &str, ders: &[Vec<u8>]) -> String {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     ders.iter().map(|der| pem::encode_config(&pem::Pem::new(label, der.as_slice()), config)).collect()
 }
