@@ -12,9 +12,11 @@ mod peer;
 mod proc_status;
 mod selector;
 mod user_namespace;
+mod witness;
 
 pub use attestor::{Attested, Attestor, AttestorConfig, Error, Metrics};
 pub use container::{Container, Containment};
 pub use files::PathRule;
 pub use peer::{CallerKey, Grade, Peer, Refusal};
 pub use selector::{Selector, SelectorSet};
+pub use witness::{Silence, Subject, Witness};
