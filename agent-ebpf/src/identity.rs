@@ -1,13 +1,27 @@
 //! One task as the kernel sees it: who it is, what it runs, where it lives.
 
-use aya_ebpf::helpers::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel};
-use vouch_abi::Identity;
+use aya_ebpf::helpers::{
+    bpf_ktime_get_boot_ns, bpf_probe_read_kernel, generated::bpf_probe_read_kernel as read_bytes,
+};
+use vouch_abi::{Identity, MAX_GROUPS};
 
 use crate::kernel::{field, kernel_has, offset};
 
 /// Describes `task`, a trusted `struct task_struct *`, in `identity`, which the caller has cleared.
 #[inline(always)]
 pub fn describe(task: u64, identity: &mut Identity) {
+    describe_with(task, field(task, offset!(task_real_cred)), identity);
+}
+
+/// The same of the task that runs this program, with the credentials that it acts with: a request to io_uring is carried
+/// out by a worker in the name of whoever made it.
+#[inline(always)]
+pub fn describe_acting(task: u64, identity: &mut Identity) {
+    describe_with(task, field(task, offset!(task_cred)), identity);
+}
+
+#[inline(always)]
+fn describe_with(task: u64, credentials: u64, identity: &mut Identity) {
     // SAFETY: a helper without arguments.
     identity.recorded_ns = unsafe { bpf_ktime_get_boot_ns() };
     identity.tgid = field(task, offset!(task_tgid));
@@ -15,7 +29,7 @@ pub fn describe(task: u64, identity: &mut Identity) {
     identity.exec_count = field(task, offset!(task_self_exec_id));
     identity.comm = field(task, offset!(task_comm));
     describe_parent(task, identity);
-    describe_credentials(task, identity);
+    describe_credentials(credentials, identity);
     describe_executable(task, identity);
     describe_cgroup(task, identity);
     describe_namespaces(task, identity);
@@ -32,8 +46,7 @@ fn describe_parent(task: u64, identity: &mut Identity) {
 }
 
 #[inline(always)]
-fn describe_credentials(task: u64, identity: &mut Identity) {
-    let credentials: u64 = field(task, offset!(task_cred));
+fn describe_credentials(credentials: u64, identity: &mut Identity) {
     if credentials == 0 {
         return;
     }
@@ -45,20 +58,34 @@ fn describe_credentials(task: u64, identity: &mut Identity) {
     if user != 0 {
         identity.user_namespace = field(user, offset!(user_ns_inum));
     }
+    describe_groups(credentials, identity);
 }
 
-/// Kernel threads have none.
+/// An array of variable length at the end of its structure, so it is read by helper: so much of it and no more.
 #[inline(always)]
-pub fn describe_executable(task: u64, identity: &mut Identity) {
-    let memory: u64 = field(task, offset!(task_mm));
-    if memory == 0 {
+fn describe_groups(credentials: u64, identity: &mut Identity) {
+    let groups: u64 = field(credentials, offset!(cred_group_info));
+    if groups == 0 {
         return;
     }
-    let file: u64 = field(memory, offset!(mm_exe_file));
-    if file == 0 {
+    let count: u32 = field(groups, offset!(group_info_ngroups));
+    identity.group_count = count;
+    let recorded = if count > MAX_GROUPS as u32 { MAX_GROUPS as u32 } else { count };
+    if recorded == 0 {
         return;
     }
-    let inode: u64 = field(file, offset!(file_inode));
+    let (to, from) = ((&raw mut identity.groups).cast(), groups + offset!(group_info_gid));
+    // SAFETY: there is room for so many; the helper checks the address that it reads.
+    let result = unsafe { read_bytes(to, recorded * 4, from as *const _) };
+    if result != 0 {
+        // More than anybody has room for: whoever reads this knows that they are not all here.
+        identity.group_count = u32::MAX;
+    }
+}
+
+#[inline(always)]
+fn describe_executable(task: u64, identity: &mut Identity) {
+    let inode = executable_inode(task);
     if inode == 0 {
         return;
     }
@@ -66,10 +93,24 @@ pub fn describe_executable(task: u64, identity: &mut Identity) {
     identity.exe_generation = field(inode, offset!(inode_generation));
     identity.exe_ctime_sec = field(inode, offset!(inode_ctime_sec));
     identity.exe_ctime_nsec = field(inode, offset!(inode_ctime_nsec));
-    let superblock: u64 = field(inode, offset!(inode_sb));
-    if superblock != 0 {
-        identity.exe_device = field(superblock, offset!(sb_dev));
+    identity.exe_device = device(inode);
+}
+
+/// The `struct inode` of what the kernel calls the executable; 0 for kernel threads, which have none.
+#[inline(always)]
+pub fn executable_inode(task: u64) -> u64 {
+    let memory: u64 = field(task, offset!(task_mm));
+    if memory == 0 {
+        return 0;
     }
+    let file: u64 = field(memory, offset!(mm_exe_file));
+    if file == 0 { 0 } else { field(file, offset!(file_inode)) }
+}
+
+#[inline(always)]
+pub fn device(inode: u64) -> u32 {
+    let superblock: u64 = field(inode, offset!(inode_sb));
+    if superblock == 0 { 0 } else { field(superblock, offset!(sb_dev)) }
 }
 
 #[inline(always)]
@@ -130,6 +171,7 @@ fn describe_thread_group(task: u64, identity: &mut Identity) {
         return;
     }
     identity.start_time_ns = field(leader, offset!(task_start_boottime));
+    describe_confinement(leader, identity);
     let pid: u64 = field(leader, offset!(task_thread_pid));
     if pid == 0 {
         return;
@@ -138,6 +180,23 @@ fn describe_thread_group(task: u64, identity: &mut Identity) {
         identity.pid_inode = field(pid, offset!(pid_ino));
     }
     describe_innermost_pid(pid, identity);
+}
+
+/// What a process may do and may come to do. Each thread has its own; the first one's are the process's, as in procfs,
+/// so that what is recorded of any thread compares with what is listed.
+#[inline(always)]
+fn describe_confinement(leader: u64, identity: &mut Identity) {
+    /// The bit `PFA_NO_NEW_PRIVS` of `task_struct.atomic_flags`.
+    const NO_NEW_PRIVS: u64 = 1 << 0;
+    let credentials: u64 = field(leader, offset!(task_real_cred));
+    if credentials != 0 {
+        identity.capabilities = field(credentials, offset!(cred_cap_effective));
+    }
+    let flags: u64 = field(leader, offset!(task_atomic_flags));
+    identity.no_new_privs = u32::from(flags & NO_NEW_PRIVS != 0);
+    if kernel_has!(seccomp) != 0 {
+        identity.seccomp = field::<u32>(leader, offset!(task_seccomp_mode)) + 1;
+    }
 }
 
 /// `pid.numbers` is indexed by the depth of the namespace. The verifier allows no variable offset on a typed

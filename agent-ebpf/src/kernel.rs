@@ -1,6 +1,11 @@
 //! Reading the kernel's structures.
 
-use core::ptr::{read_volatile, write_volatile};
+use core::{
+    mem::MaybeUninit,
+    ptr::{read_volatile, write_volatile},
+};
+
+use zerocopy::FromBytes;
 
 /// The frozen offset of that name in `vouch_abi::Offsets`.
 ///
@@ -45,5 +50,30 @@ pub unsafe fn clear<T>(record: *mut T) {
         // SAFETY: within `record`, as the caller promised.
         unsafe { write_volatile(record.cast::<u64>().add(at), 0) };
         at += 1;
+    }
+}
+
+/// Copies a record word by word, as [`clear`] clears it.
+///
+/// # Safety
+/// Both are valid and aligned to 8 bytes. The size of `T` is a multiple of 8.
+#[inline(always)]
+pub unsafe fn copy<T>(from: *const T, to: *mut T) {
+    const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
+    let mut at = 0;
+    while at < size_of::<T>() / 8 {
+        // SAFETY: within both, as the caller promised.
+        unsafe { write_volatile(to.cast::<u64>().add(at), read_volatile(from.cast::<u64>().add(at))) };
+        at += 1;
+    }
+}
+
+/// A record of zeros in `memory`.
+#[inline(always)]
+pub fn cleared<T: FromBytes>(memory: &mut MaybeUninit<T>) -> &mut T {
+    // SAFETY: `clear` writes every word of it, and zeros make a value of the type.
+    unsafe {
+        clear(memory.as_mut_ptr());
+        memory.assume_init_mut()
     }
 }

@@ -12,6 +12,7 @@ mod identity;
 mod kernel;
 mod maps;
 mod origin;
+mod record;
 
 /// The tracing helpers are open to programs under a licence that the kernel counts as compatible with its own.
 #[unsafe(no_mangle)]

@@ -1,36 +1,39 @@
-//! What each process was last seen to execute.
+//! Where each process comes from: what it was last seen to execute, and what its maker executed.
 //!
-//! A process may replace what the kernel calls its executable, once it has user namespaces to play with. So the exec
-//! hook notes the file while nobody but the kernel has a say, a fork hands the note on, and the connect hook puts it
-//! into its record beside the file of that moment. The agent notes all who were there before.
+//! A process may replace what the kernel calls its executable, once it has user namespaces to play with, and gets another
+//! parent when its own leaves. So the exec hook notes the file while nobody but the kernel has a say, a fork hands the
+//! note on, and every record has it beside the file and the parent of that moment. The agent notes all who were there
+//! before.
 
-use vouch_abi::{Identity, Origin, names::counter, origin};
+use core::mem::MaybeUninit;
+
+use vouch_abi::{ExecutedFile, Origin, names::counter, origin};
 
 use crate::{
-    identity::{describe_executable, pid_inode},
+    identity::{device, executable_inode, pid_inode},
+    kernel::{cleared, copy, field, offset},
     maps::{ORIGINS, count},
 };
 
-/// `task`, the first thread of its group, has just executed a file.
+/// `task`, the first thread of its group, has just executed a file. Its launcher stays what it was.
 #[inline(always)]
 pub fn note(task: u64) {
-    let inode = pid_inode(task);
-    if inode == 0 {
+    let group = pid_inode(task);
+    if group == 0 {
         return;
     }
-    let mut identity = Identity::default();
-    describe_executable(task, &mut identity);
-    let executed = Origin {
-        exe_inode: identity.exe_inode,
-        exe_device: identity.exe_device,
-        exe_generation: identity.exe_generation,
-        kind: origin::EXECUTED,
-        padding: 0,
-    };
-    keep(inode, &executed);
+    let mut memory = MaybeUninit::uninit();
+    let note: &mut Origin = cleared(&mut memory);
+    if let Some(known) = ORIGINS.get_ptr(&group) {
+        // SAFETY: a value of the map.
+        unsafe { copy(&raw const (*known).launcher, &raw mut note.launcher) };
+    }
+    describe(task, &mut note.executed);
+    keep(group, note);
 }
 
-/// `child` begins with what `parent` was last seen to execute; with nothing if that is not known.
+/// `child` begins with what `parent` was last seen to execute, which is also what launched it; with nothing if that is
+/// not known.
 #[inline(always)]
 pub fn inherit(parent: u64, child: u64) {
     let (from, to) = (pid_inode(parent), pid_inode(child));
@@ -38,9 +41,14 @@ pub fn inherit(parent: u64, child: u64) {
         return;
     }
     let Some(known) = ORIGINS.get_ptr(&from) else { return };
-    // SAFETY: a value of the map, which is read whole; another task of the same group may only replace it by exec.
-    let known = unsafe { *known };
-    keep(to, &known);
+    let mut memory = MaybeUninit::uninit();
+    let note: &mut Origin = cleared(&mut memory);
+    // SAFETY: a value of the map. An exec of the parent's group puts another in its place and leaves this one alone.
+    unsafe {
+        copy(&raw const (*known).executed, &raw mut note.executed);
+        copy(&raw const (*known).executed, &raw mut note.launcher);
+    }
+    keep(to, note);
 }
 
 #[inline(always)]
@@ -48,19 +56,31 @@ pub fn forget(task: u64) {
     let _ = ORIGINS.remove(&pid_inode(task));
 }
 
-/// Of the group of `task`; unknown when nothing was noted.
+/// Copies what is noted of the group of `task` into `origin`, which the caller has cleared.
 #[inline(always)]
-pub fn of(task: u64) -> Origin {
-    match ORIGINS.get_ptr(&pid_inode(task)) {
-        // SAFETY: as in `inherit`.
-        Some(known) => unsafe { *known },
-        None => Origin { exe_inode: 0, exe_device: 0, exe_generation: 0, kind: origin::UNKNOWN, padding: 0 },
+pub fn recall(task: u64, origin: &mut Origin) {
+    if let Some(known) = ORIGINS.get_ptr(&pid_inode(task)) {
+        // SAFETY: a value of the map.
+        unsafe { copy(known, origin) };
     }
 }
 
 #[inline(always)]
-fn keep(inode: u64, known: &Origin) {
-    if ORIGINS.insert(&inode, known, 0).is_err() {
+fn describe(task: u64, file: &mut ExecutedFile) {
+    let inode = executable_inode(task);
+    if inode != 0 {
+        file.inode = field(inode, offset!(inode_ino));
+        file.ctime_sec = field(inode, offset!(inode_ctime_sec));
+        file.ctime_nsec = field(inode, offset!(inode_ctime_nsec));
+        file.generation = field(inode, offset!(inode_generation));
+        file.device = device(inode);
+    }
+    file.kind = origin::EXECUTED;
+}
+
+#[inline(always)]
+fn keep(group: u64, note: &Origin) {
+    if ORIGINS.insert(&group, note, 0).is_err() {
         count(counter::ORIGINS_LOST);
     }
 }

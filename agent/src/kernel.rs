@@ -21,8 +21,8 @@ pub use capture::{Capture, Counters, Hook, HookState, Snapshot};
 pub use cgroup::only_root_adds_to;
 pub use error::Error;
 pub use events::{EventSource, KernelEvent};
-pub use origin::{Connect, Provenance};
-pub use task::{FileId, Namespaces, Parent, Task};
+pub use origin::{Provenance, Sighting};
+pub use task::{FileId, Namespaces, Parent, Seccomp, Task};
 
 /// How the kernel programs are attached.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //! they count.
 #![expect(clippy::unwrap_used, reason = "what cannot be arranged fails the scenario")]
 
+mod origins;
 mod processes;
 mod stage;
 
@@ -20,7 +21,7 @@ use std::{
 };
 
 use vouch::{
-    kernel::{Capture, HookState, Namespaces, Options, Task},
+    kernel::{Capture, HookState, Namespaces, Options, Seccomp, Task},
     process::ProcessId,
 };
 use vouch_tests::{Need, require};
@@ -33,13 +34,37 @@ fn a_connect_record_says_what_proc_says() {
     let stage = Stage::new();
     let mut actor = stage.actor("caller", &["connect", &stage.path, "hold"]);
     actor.wait("connect");
-    let record = stage.record().unwrap();
+    let seen = stage.sighting().unwrap();
     let mut now = stage.capture.inspect(actor.pid()).unwrap().unwrap();
-    now.recorded_at = record.recorded_at;
-    assert_eq!(record, now, "nothing has changed since");
+    now.task.recorded_at = seen.task.recorded_at;
+    assert_eq!(seen, now, "nothing has changed since");
+    let record = seen.task;
+    assert!(now.task.unchanged_since(&record));
     assert_agrees_with_proc(&record);
     assert_eq!(record.parent.pid, id());
     assert_eq!(record.comm(), "caller");
+}
+
+#[test]
+fn a_record_has_the_confinement_of_the_process() {
+    require!(Need::ConnectHook);
+    let stage = Stage::new();
+    let program = stage.program("confined");
+    for (groups, recorded) in [(2, true), (16, true), (17, false)] {
+        let list: Vec<String> = (1..=groups).map(|gid| (70_000 + gid).to_string()).collect();
+        let mut command = Command::new("setpriv");
+        command.args(["--groups", &list.join(","), "--no-new-privs", "--inh-caps=-all", "--"]);
+        command.args(["setpriv", "--bounding-set=-all,+net_admin,+kill", "--"]);
+        let mut actor = stage.start(command.arg(&program).args(["filter", "connect", &stage.path, "hold"]));
+        actor.wait("connect");
+        let record = stage.record().unwrap();
+        assert_agrees_with_proc_but_groups(&record);
+        let groups: Vec<u32> = (1..=groups).map(|gid| 70_000 + gid).collect();
+        assert_eq!(record.supplementary_groups(), recorded.then_some(&*groups));
+        assert_eq!(record.capabilities, 1 << 5 | 1 << 12, "kill and net_admin");
+        assert!(record.no_new_privs);
+        assert_eq!(record.seccomp, Seccomp::Filter);
+    }
 }
 
 #[test]
@@ -77,7 +102,7 @@ fn an_exec_after_connect_shows_in_the_counter_and_not_in_the_record() {
     let good = stage.program("good");
     let mut evil = stage.actor("evil", &["connect", &stage.path, "exec", good.to_str().unwrap(), "hold"]);
     evil.wait("inherit");
-    let (record, now) = (stage.record().unwrap(), stage.capture.inspect(evil.pid()).unwrap().unwrap());
+    let (record, now) = (stage.record().unwrap(), stage.capture.inspect(evil.pid()).unwrap().unwrap().task);
     assert!(runs(&record, &stage.program("evil")));
     assert!(runs(&now, &good));
     assert_eq!(record.exec_count + 1, now.exec_count);
@@ -159,6 +184,14 @@ fn a_client_has_no_record_on_its_own_end() {
 
 /// Compares with `/proc` what a living process was recorded with.
 fn assert_agrees_with_proc(task: &Task) {
+    let status = fs::read_to_string(format!("/proc/{}/status", task.pid)).unwrap();
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap();
+    let groups: Vec<u32> = groups.split_whitespace().map(|gid| gid.parse().unwrap()).collect();
+    assert_eq!(task.supplementary_groups(), Some(&*groups));
+    assert_agrees_with_proc_but_groups(task);
+}
+
+fn assert_agrees_with_proc_but_groups(task: &Task) {
     let proc = Path::new("/proc").join(task.pid.to_string());
     let stat = fs::read_to_string(proc.join("stat")).unwrap();
     // From field 3 on; the name before it may hold anything.
@@ -174,6 +207,11 @@ fn assert_agrees_with_proc(task: &Task) {
     };
     assert_eq!(ids("Uid:")[..2], [task.uid, task.euid]);
     assert_eq!(ids("Gid:")[..2], [task.gid, task.egid]);
+    let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+    assert_eq!(format!("{:016x}", task.capabilities), line("CapEff:"));
+    assert_eq!(task.no_new_privs, line("NoNewPrivs:") == "1");
+    let seccomp = [Seccomp::Off, Seccomp::Strict, Seccomp::Filter];
+    assert_eq!(task.seccomp, seccomp[line("Seccomp:").parse::<usize>().unwrap()]);
     assert_eq!(ids("NSpid:").last(), Some(&task.pid_in_namespace));
     let namespace = |name: &str| fs::metadata(proc.join("ns").join(name)).unwrap().ino() as u32;
     let namespaces = Namespaces {

@@ -1,4 +1,4 @@
-use crate::{ConnectRecord, Event, Features, Identity, Origin};
+use crate::{ConnectRecord, Event, ExecutedFile, Features, Identity, Origin};
 
 /// A shared struct as this crate lays it out, to be compared with what the object's BTF says.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,7 @@ pub const LAYOUTS: &[StructLayout] = &[
         pid_inode,
         exec_count,
         cgroup_id,
+        capabilities,
         exe_inode,
         exe_ctime_sec,
         exe_ctime_nsec,
@@ -46,10 +47,16 @@ pub const LAYOUTS: &[StructLayout] = &[
         net_namespace,
         user_namespace,
         cgroup_namespace,
+        no_new_privs,
+        seccomp,
+        group_count,
+        padding,
+        groups,
         comm,
     }),
     layout!(ConnectRecord { connector, origin }),
-    layout!(Origin { exe_inode, exe_device, exe_generation, kind, padding }),
+    layout!(Origin { executed, launcher }),
+    layout!(ExecutedFile { inode, ctime_sec, ctime_nsec, generation, device, kind }),
     layout!(Event { identity, sequence, cpu, kind }),
-    layout!(Features { pid_inode, upid_size }),
+    layout!(Features { pid_inode, seccomp, upid_size, padding }),
 ];

@@ -32,7 +32,10 @@ offsets! {
     task_start_boottime: "task_struct.start_boottime",
     task_group_leader: "task_struct.group_leader",
     task_real_parent: "task_struct.real_parent",
+    /// What the task acts with.
     task_cred: "task_struct.cred",
+    /// What others see of it.
+    task_real_cred: "task_struct.real_cred",
     task_mm: "task_struct.mm",
     task_cgroups: "task_struct.cgroups",
     task_nsproxy: "task_struct.nsproxy",
@@ -40,12 +43,20 @@ offsets! {
     task_self_exec_id: "task_struct.self_exec_id",
     task_comm: "task_struct.comm",
     task_signal: "task_struct.signal",
+    task_atomic_flags: "task_struct.atomic_flags",
+    /// Optional: see [`Features::seccomp`].
+    task_seccomp_mode: "task_struct.seccomp.mode",
     signal_live: "signal_struct.live.counter",
     cred_uid: "cred.uid",
     cred_gid: "cred.gid",
     cred_euid: "cred.euid",
     cred_egid: "cred.egid",
     cred_user_ns: "cred.user_ns",
+    /// Eight bytes, whatever they are called inside.
+    cred_cap_effective: "cred.cap_effective",
+    cred_group_info: "cred.group_info",
+    group_info_ngroups: "group_info.ngroups",
+    group_info_gid: "group_info.gid",
     mm_exe_file: "mm_struct.exe_file",
     file_inode: "file.f_inode",
     inode_ino: "inode.i_ino",
@@ -82,11 +93,14 @@ const _: () = assert!(Offsets::TABLE.len() * size_of::<u32>() == size_of::<Offse
 pub struct Features {
     /// 1 when pids have an inode of their own (Linux 6.9).
     pub pid_inode: u32,
+    /// 1 when it is built with seccomp.
+    pub seccomp: u32,
     /// Size of `struct upid`.
     pub upid_size: u32,
+    pub padding: u32,
 }
-const _: () = assert!(size_of::<Features>() == 8);
+const _: () = assert!(size_of::<Features>() == 16);
 
 impl Features {
-    pub const NONE: Self = Self { pid_inode: 0, upid_size: 0 };
+    pub const NONE: Self = Self { pid_inode: 0, seccomp: 0, upid_size: 0, padding: 0 };
 }

@@ -12,15 +12,13 @@ use core::{mem::MaybeUninit, ptr::read_volatile};
 
 use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_sock_addr},
-    helpers::generated::{bpf_get_current_task_btf, bpf_sk_storage_delete, bpf_sk_storage_get},
+    helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get},
 };
 use vouch_abi::{ConnectRecord, names::counter};
 
 use crate::{
-    identity::describe,
-    kernel::clear,
     maps::{CONNECTORS, count, storage},
-    origin,
+    record,
 };
 
 const SOCK_STREAM: u32 = 1;
@@ -37,13 +35,13 @@ extern "C" fn connect_unix(context: *mut bpf_sock_addr) -> i32 {
         (read_volatile(&raw const (*context).__bindgen_anon_1.sk), read_volatile(&raw const (*context).type_))
     };
     if !socket.is_null() && kind == SOCK_STREAM {
-        record(socket);
+        keep_record(socket);
     }
     ALLOW
 }
 
 #[inline(always)]
-fn record(socket: *mut bpf_sock) {
+fn keep_record(socket: *mut bpf_sock) {
     // `connect()` on a connected socket comes here before it fails. The record names who made the connection,
     // not who holds it later, so the first one stays.
     // SAFETY: not null; the verifier checks the field.
@@ -51,16 +49,8 @@ fn record(socket: *mut bpf_sock) {
         count(counter::CONNECTS_REPEATED);
         return;
     }
-    let mut record = MaybeUninit::<ConnectRecord>::uninit();
-    // SAFETY: `clear` writes every word of it.
-    let record = unsafe {
-        clear(record.as_mut_ptr());
-        record.assume_init_mut()
-    };
-    // SAFETY: a helper without arguments.
-    let task = unsafe { bpf_get_current_task_btf() } as u64;
-    describe(task, &mut record.connector);
-    record.origin = origin::of(task);
+    let mut memory = MaybeUninit::uninit();
+    let record = record::of_current(&mut memory);
     replace(socket, record);
 }
 

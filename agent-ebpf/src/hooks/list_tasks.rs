@@ -1,4 +1,4 @@
-//! Lists processes, one `Identity` each, to whoever reads the iterator.
+//! Lists processes, one `ConnectRecord` each, to whoever reads the iterator.
 //!
 //! - Attaches: `iter/task`, for all tasks or for one (Linux 6.1).
 //! - Oldest kernel: 5.8.
@@ -7,11 +7,11 @@
 use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{bindings::seq_file, helpers::generated::bpf_seq_write};
-use vouch_abi::Identity;
+use vouch_abi::ConnectRecord;
 
 use crate::{
-    identity::describe,
-    kernel::{clear, field, offset},
+    kernel::{field, offset},
+    record,
 };
 
 /// `struct bpf_iter__task`
@@ -35,16 +35,11 @@ extern "C" fn list_tasks(context: *mut Context) -> i32 {
     // SAFETY: the kernel passes a valid context.
     let (task, output) = unsafe { ((*context).task, (*(*context).meta).output) };
     if task != 0 && is_live_process(task) {
-        let mut identity = MaybeUninit::<Identity>::uninit();
-        // SAFETY: `clear` writes every word of it.
-        let identity = unsafe {
-            clear(identity.as_mut_ptr());
-            identity.assume_init_mut()
-        };
-        describe(task, identity);
-        let bytes = (&raw const *identity).cast::<c_void>();
+        let mut memory = MaybeUninit::uninit();
+        let record: &ConnectRecord = record::of(task, &mut memory);
+        let bytes = (&raw const *record).cast::<c_void>();
         // SAFETY: the length is that of the record. When the buffer is full the kernel asks for this task again.
-        unsafe { bpf_seq_write(output, bytes, size_of::<Identity>() as u32) };
+        unsafe { bpf_seq_write(output, bytes, size_of::<ConnectRecord>() as u32) };
     }
     0
 }

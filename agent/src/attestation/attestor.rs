@@ -25,7 +25,7 @@ use super::{
     selector::{Selector, SelectorSet},
     user_namespace,
 };
-use crate::kernel::{Capture, Connect, Namespaces};
+use crate::kernel::{Capture, Namespaces, Sighting};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttestorConfig {
@@ -215,13 +215,14 @@ impl Learner {
 
     /// Credentials, cgroup, namespaces and executable as they were at `connect()`. The rest comes from procfs, and
     /// counts only if the kernel says afterwards that this is still the same run with the same credentials.
-    fn judge_record(&self, peer: &Peer, connect: &Connect, set: &mut SelectorSet) {
+    fn judge_record(&self, peer: &Peer, connect: &Sighting, set: &mut SelectorSet) {
         let (record, host) = (&connect.task, self.host.as_ref());
         self.say_ids(peer.uid, peer.gid, set);
         kernel_facts(connect, peer.cgroup.as_deref(), &peer.containment, host, set);
         let status = Status::read(peer.pid);
         let executable = Executable::of(peer.pid);
         let now = self.capture.as_ref().and_then(|capture| capture.inspect(peer.pid).ok().flatten());
+        let now = now.map(|now| now.task);
         let same_run = now.as_ref().is_some_and(|now| {
             now.pid_ino == record.pid_ino
                 && now.start_time == record.start_time

@@ -4,7 +4,7 @@ use super::{
     container::Containment,
     selector::{Selector, SelectorSet},
 };
-use crate::kernel::{Connect, Namespaces, Provenance};
+use crate::kernel::{Namespaces, Provenance, Sighting};
 
 /// What may be said of a record. `cgroup` is the path of its cgroup, unless that was removed since, and
 /// `containment` what the path says; `host` are the namespaces of the host. What is not known is a gap.
@@ -12,17 +12,17 @@ use crate::kernel::{Connect, Namespaces, Provenance};
 /// A new fact is one more line of the table, a function of what is known, a line of `vocabulary.rs`, and one of
 /// the table in the tests below.
 pub(super) fn kernel_facts(
-    connect: &Connect,
+    sighting: &Sighting,
     cgroup: Option<&str>,
     containment: &Containment,
     host: Option<&Namespaces>,
     set: &mut SelectorSet,
 ) {
-    let own = &connect.task.namespaces;
+    let own = &sighting.task.namespaces;
     let facts = [
         ("userns", side(own.user, host.map(|host| host.user))),
         ("netns", side(own.net, host.map(|host| host.net))),
-        ("exe", executable(connect, host)),
+        ("exe", executable(sighting, host)),
         ("cgroup", cgroup.map(str::to_owned)),
         ("container", container(containment, own, host)),
     ];
@@ -40,8 +40,8 @@ fn side(own: u32, host: Option<u32>) -> Option<String> {
     (own != 0).then(|| whose.to_owned())
 }
 
-fn executable(connect: &Connect, host: Option<&Namespaces>) -> Option<String> {
-    let exe = connect.task.exe.filter(|_| believes_executable(connect, host))?;
+fn executable(sighting: &Sighting, host: Option<&Namespaces>) -> Option<String> {
+    let exe = sighting.task.exe.filter(|_| believes_executable(sighting, host))?;
     Some(format!("{}:{}:{}", exe.major, exe.minor, exe.inode))
 }
 
@@ -60,10 +60,10 @@ fn container(containment: &Containment, own: &Namespaces, host: Option<&Namespac
 /// Whether what the kernel calls the executable was really executed. A process with a user namespace of its own may
 /// replace that file (prctl PR_SET_MM_MAP), also on behalf of one that it shares its memory with. Of a process that
 /// was there before the hooks only its own namespace can be asked.
-pub(super) fn believes_executable(connect: &Connect, host: Option<&Namespaces>) -> bool {
-    match connect.executable {
+pub(super) fn believes_executable(sighting: &Sighting, host: Option<&Namespaces>) -> bool {
+    match sighting.executable {
         Provenance::Executed => true,
-        Provenance::Before => host.is_some_and(|host| connect.task.namespaces.user == host.user),
+        Provenance::Before => host.is_some_and(|host| sighting.task.namespaces.user == host.user),
         Provenance::Replaced | Provenance::Lost => false,
     }
 }
@@ -98,10 +98,10 @@ mod tests {
         cgroup: Option<&str>,
         host: Option<&Namespaces>,
     ) -> Option<String> {
-        let connect = Connect { task: Task::from(&identity), executable };
+        let sighting = Sighting { task: Task::from(&identity), executable, launcher: None };
         let containment = cgroup.map_or(Containment::Unsure, |path| Containment::of_cgroup(path, |_| true));
         let mut set = SelectorSet::default();
-        kernel_facts(&connect, cgroup, &containment, host, &mut set);
+        kernel_facts(&sighting, cgroup, &containment, host, &mut set);
         let found = set.iter().find_map(|selector| selector.value().strip_prefix(name)?.strip_prefix(':'));
         let gap = set.gaps().any(|gap| gap.value() == name);
         assert!(found.is_some() != gap, "{name} is either known or a gap");

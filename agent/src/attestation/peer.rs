@@ -10,7 +10,7 @@ use std::{
 use nix::sys::socket::{getsockopt, sockopt};
 
 use super::container::Containment;
-use crate::kernel::{self, Capture, Connect, Task};
+use crate::kernel::{self, Capture, Sighting, Task};
 
 /// How good the evidence for a process is; a later grade is a better one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,7 +42,7 @@ pub struct Peer {
 /// What holds a peer to one process.
 #[derive(Debug)]
 pub(super) enum Proof {
-    Kernel { connect: Box<Connect>, pidfd: Option<OwnedFd> },
+    Kernel { connect: Box<Sighting>, pidfd: Option<OwnedFd> },
     Pidfd { pidfd: OwnedFd },
     StartTime { ticks: u64 },
 }

@@ -13,13 +13,13 @@ use aya::{
 };
 use nix::sys::socket::{UnixAddr, getsockname};
 use vouch_abi::{
-    ConnectRecord, Identity,
+    ConnectRecord,
     names::{counter, map},
 };
 use zerocopy::FromBytes;
 
 use super::{
-    Connect, Error, EventSource, Options, Task,
+    Error, EventSource, Options, Sighting, Task,
     cgroup::Cgroups,
     load::{self, Loaded},
     origin::Origins,
@@ -141,13 +141,13 @@ impl Capture {
     ///
     /// The answer names who connected, not who holds the socket now. The caller still compares
     /// [`Task::pid_ino`] with the inode of the socket's `SO_PEERPIDFD`.
-    pub fn connect_record(&self, socket: BorrowedFd<'_>) -> io::Result<Option<Connect>> {
+    pub fn connect_record(&self, socket: BorrowedFd<'_>) -> io::Result<Option<Sighting>> {
         // The hook on this call hands the client's record over to this socket.
         getsockname::<UnixAddr>(socket.as_raw_fd())?;
         match self.peers.get(&socket, 0) {
             Ok(words) => {
                 let record: ConnectRecord = zerocopy::transmute!(words);
-                Ok(Some(Connect::from(&record)))
+                Ok(Some(Sighting::from(&record)))
             }
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(io::Error::other(error)),
@@ -156,16 +156,20 @@ impl Capture {
 
     /// The process as it is now; `None` when its last thread has left. `pid` counts in the pid namespace of the
     /// agent, which is the host's.
-    pub fn inspect(&self, pid: u32) -> io::Result<Option<Task>> {
-        let tasks = self.list(Some(pid))?;
+    pub fn inspect(&self, pid: u32) -> io::Result<Option<Sighting>> {
+        let processes = self.list(Some(pid))?;
         // A kernel that cannot list one process lists all.
-        Ok(tasks.into_iter().find(|task| task.pid == pid))
+        Ok(processes.iter().find(|process| process.connector.tgid == pid).map(Sighting::from))
     }
 
     /// All processes now. About a millisecond for 2,000 of them.
     pub fn snapshot(&self) -> io::Result<Snapshot> {
         let taken_at = system::since_boot();
-        Ok(Snapshot { taken_at, tasks: self.list(None)? })
+        let processes = self.list(None)?;
+        Ok(Snapshot {
+            taken_at,
+            tasks: processes.iter().map(|process| Task::from(&process.connector)).collect(),
+        })
     }
 
     /// Path of a cgroup from the root of cgroup2, `/` for the root itself.
@@ -200,24 +204,23 @@ impl Capture {
     fn note_those_before(&mut self) -> io::Result<()> {
         const LOOKS: usize = 10;
         for _ in 0..LOOKS {
-            let tasks = self.list(None)?;
-            if self.origins.note_before(&tasks)? == 0 {
+            if self.origins.note_before(&self.list(None)?)? == 0 {
                 break;
             }
         }
         Ok(())
     }
 
-    fn list(&self, only: Option<u32>) -> io::Result<Vec<Task>> {
-        const RECORD: usize = size_of::<Identity>();
+    fn list(&self, only: Option<u32>) -> io::Result<Vec<ConnectRecord>> {
+        const RECORD: usize = size_of::<ConnectRecord>();
         let limit = MAX_PROCESSES * RECORD;
         let mut bytes = Vec::new();
         system::iterate(self.list_tasks.as_fd(), only)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
         if bytes.len() > limit {
             return Err(io::Error::other(format!("more than {MAX_PROCESSES} processes")));
         }
-        let records = bytes.chunks_exact(RECORD).filter_map(|bytes| Identity::read_from_bytes(bytes).ok());
-        Ok(records.map(|identity| Task::from(&identity)).collect())
+        let records = bytes.chunks_exact(RECORD);
+        Ok(records.filter_map(|bytes| ConnectRecord::read_from_bytes(bytes).ok()).collect())
     }
 }
 

@@ -9,6 +9,7 @@ pub(super) type Missing = &'static str;
 
 /// The programs work without these; what then is off is said by [`Layout`].
 const PID_INO: &str = "pid_ino";
+const SECCOMP_MODE: &str = "task_seccomp_mode";
 const UNIX_SOCK_PEER: &str = "unix_sock_peer";
 
 /// The layout of one kernel, as far as the programs ask.
@@ -26,13 +27,14 @@ impl Layout {
     pub(super) fn resolve(btf: &Btf<'_>) -> Result<Self, Vec<Missing>> {
         // `Offsets` is nothing but `u32`s, one for each row of its table.
         let mut offsets = [0_u32; Offsets::TABLE.len()];
-        let mut features = Features { pid_inode: 1, ..Features::NONE };
+        let mut features = Features { pid_inode: 1, seccomp: 1, ..Features::NONE };
         let mut unix_sockets = true;
         let mut missing = Vec::new();
         for (offset, row) in offsets.iter_mut().zip(Offsets::TABLE) {
             match (row.paths.iter().find_map(|path| btf.offset(path)), row.name) {
                 (Some(found), _) => *offset = found,
                 (None, PID_INO) => features.pid_inode = 0,
+                (None, SECCOMP_MODE) => features.seccomp = 0,
                 (None, UNIX_SOCK_PEER) => unix_sockets = false,
                 (None, _) => missing.push(row.paths[0]),
             }
@@ -68,6 +70,7 @@ mod tests {
         assert!(missing.contains(&"task_struct.tgid"), "{missing:?}");
         assert!(missing.contains(&"inode.i_ctime_sec"), "{missing:?}");
         assert!(!missing.contains(&"pid.ino"), "optional: {missing:?}");
+        assert!(!missing.contains(&"task_struct.seccomp.mode"), "optional: {missing:?}");
         assert!(!missing.contains(&"unix_sock.peer"), "optional: {missing:?}");
     }
 }

@@ -1,6 +1,6 @@
 use std::{fs, io, num::NonZeroU64, os::unix::fs::MetadataExt, time::Duration};
 
-use vouch_abi::{COMM_LEN, Identity};
+use vouch_abi::{COMM_LEN, ExecutedFile, Identity, MAX_GROUPS, seccomp};
 
 /// One process (or the thread of it that acted) as the kernel saw it at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,12 +24,32 @@ pub struct Task {
     pub gid: u32,
     pub euid: u32,
     pub egid: u32,
+    /// Effective, one bit each as in capabilities(7); they are capabilities in the process's own user namespace. Of its
+    /// first thread, as are `no_new_privs` and `seccomp`.
+    pub capabilities: u64,
+    /// Whether neither it nor whatever it executes can gain a privilege by an exec.
+    pub no_new_privs: bool,
+    pub seccomp: Seccomp,
     /// `None` for kernel threads, and for a process that is leaving.
     pub exe: Option<FileId>,
     /// Inode of the cgroup2 directory: see `Capture::cgroup_path`.
     pub cgroup_id: u64,
     pub namespaces: Namespaces,
+    groups: [u32; MAX_GROUPS],
+    /// Those included for which there is no room.
+    group_count: u32,
     comm: [u8; COMM_LEN],
+}
+
+/// Whether system calls are filtered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Seccomp {
+    Off,
+    /// Nothing but read, write and exit.
+    Strict,
+    Filter,
+    /// The kernel is built without it, or has a mode that we do not know.
+    Unknown,
 }
 
 /// The parent at that instant; pid 0 when there is none.
@@ -69,6 +89,58 @@ impl Task {
         let length = self.comm.iter().position(|byte| *byte == 0).unwrap_or(COMM_LEN);
         String::from_utf8_lossy(&self.comm[..length]).into_owned()
     }
+
+    /// In the kernel's order. `None` when there are more than the record has room for.
+    pub fn supplementary_groups(&self) -> Option<&[u32]> {
+        self.groups.get(..self.group_count as usize)
+    }
+
+    /// Whether this is the run that `before` was, with all that attestation learns from a task as it was. Thread,
+    /// time, name and parent may differ.
+    pub fn unchanged_since(&self, before: &Self) -> bool {
+        // Every field is named, so that a new one is decided on.
+        let compared = |task: &Self| {
+            let Self {
+                recorded_at: _,
+                tid: _,
+                parent: _,
+                comm: _,
+                pid,
+                pid_in_namespace: _,
+                start_time,
+                pid_ino,
+                exec_count,
+                uid,
+                gid,
+                euid,
+                egid,
+                capabilities,
+                no_new_privs,
+                seccomp,
+                exe,
+                cgroup_id,
+                namespaces,
+                groups,
+                group_count,
+            } = *task;
+            let run = (pid, start_time, pid_ino, exec_count);
+            let credentials = (uid, gid, euid, egid, groups, group_count);
+            let confinement = (capabilities, no_new_privs, seccomp);
+            (run, credentials, confinement, exe, cgroup_id, namespaces)
+        };
+        compared(self) == compared(before)
+    }
+}
+
+impl From<u32> for Seccomp {
+    fn from(mode: u32) -> Self {
+        match mode {
+            seccomp::OFF => Self::Off,
+            seccomp::STRICT => Self::Strict,
+            seccomp::FILTER => Self::Filter,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 impl From<&Identity> for Task {
@@ -89,6 +161,9 @@ impl From<&Identity> for Task {
             gid: identity.gid,
             euid: identity.euid,
             egid: identity.egid,
+            capabilities: identity.capabilities,
+            no_new_privs: identity.no_new_privs != 0,
+            seccomp: Seccomp::from(identity.seccomp),
             exe: FileId::of(identity),
             cgroup_id: identity.cgroup_id,
             namespaces: Namespaces {
@@ -98,31 +173,50 @@ impl From<&Identity> for Task {
                 user: identity.user_namespace,
                 cgroup: identity.cgroup_namespace,
             },
+            groups: identity.groups,
+            group_count: identity.group_count,
             comm: identity.comm,
         }
     }
 }
 
 impl FileId {
+    /// The same file, in whatever state.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        let file = |id: &Self| (id.major, id.minor, id.inode, id.generation);
+        file(self) == file(other)
+    }
+
     fn of(identity: &Identity) -> Option<Self> {
+        Self::of_executed(&ExecutedFile {
+            inode: identity.exe_inode,
+            ctime_sec: identity.exe_ctime_sec,
+            ctime_nsec: identity.exe_ctime_nsec,
+            generation: identity.exe_generation,
+            device: identity.exe_device,
+            kind: 0,
+        })
+    }
+
+    pub(super) fn of_executed(file: &ExecutedFile) -> Option<Self> {
         /// The kernel's `MINORBITS`.
         const MINOR_BITS: u32 = 20;
         /// From Linux 6.13 on the top bit says whether somebody has looked at the time since it changed.
         const NANOSECONDS: u32 = 0x7fff_ffff;
-        (identity.exe_inode != 0).then_some(Self {
-            major: identity.exe_device >> MINOR_BITS,
-            minor: identity.exe_device & ((1 << MINOR_BITS) - 1),
-            inode: identity.exe_inode,
-            generation: identity.exe_generation,
-            ctime_sec: identity.exe_ctime_sec,
-            ctime_nsec: identity.exe_ctime_nsec & NANOSECONDS,
+        (file.inode != 0).then_some(Self {
+            major: file.device >> MINOR_BITS,
+            minor: file.device & ((1 << MINOR_BITS) - 1),
+            inode: file.inode,
+            generation: file.generation,
+            ctime_sec: file.ctime_sec,
+            ctime_nsec: file.ctime_nsec & NANOSECONDS,
         })
     }
 }
 
 impl Namespaces {
     /// `PROC_USER_INIT_INO`, `PROC_PID_INIT_INO` and `PROC_CGROUP_INIT_INO` of `linux/proc_ns.h`.
-    const HOST_USER: u32 = 0xefff_fffd;
+    pub(super) const HOST_USER: u32 = 0xefff_fffd;
     const HOST_PID: u32 = 0xefff_fffc;
     const HOST_CGROUP: u32 = 0xefff_fffb;
 
@@ -182,5 +276,75 @@ mod tests {
     fn a_name_of_full_length_needs_no_end() {
         let task = Task::from(&Identity { comm: *b"sixteen-letters!", ..Identity::default() });
         assert_eq!(task.comm(), "sixteen-letters!");
+    }
+
+    #[test]
+    fn more_groups_than_recorded_are_not_known() {
+        let groups = std::array::from_fn(|index| index as u32);
+        let of = |group_count| Task::from(&Identity { groups, group_count, ..Identity::default() });
+        assert_eq!(of(0).supplementary_groups(), Some(&[][..]));
+        assert_eq!(of(2).supplementary_groups(), Some(&[0, 1][..]));
+        assert_eq!(of(16).supplementary_groups(), Some(&groups[..]));
+        for count in [17, u32::MAX] {
+            assert_eq!(of(count).supplementary_groups(), None);
+        }
+    }
+
+    #[test]
+    fn what_attestation_learns_changes_a_task_and_the_rest_does_not() {
+        type Change = fn(&mut Identity);
+        let same: [(&str, Change); 6] = [
+            ("recorded_ns", |task| task.recorded_ns += 1),
+            ("tid", |task| task.tid += 1),
+            ("comm", |task| task.comm[0] += 1),
+            ("parent_tgid", |task| task.parent_tgid += 1),
+            ("parent_start_time_ns", |task| task.parent_start_time_ns += 1),
+            ("flag of the ctime", |task| task.exe_ctime_nsec |= 1 << 31),
+        ];
+        let other: [(&str, Change); 24] = [
+            ("tgid", |task| task.tgid += 1),
+            ("start_time_ns", |task| task.start_time_ns += 1),
+            ("pid_inode", |task| task.pid_inode += 1),
+            ("exec_count", |task| task.exec_count += 1),
+            ("uid", |task| task.uid += 1),
+            ("gid", |task| task.gid += 1),
+            ("euid", |task| task.euid += 1),
+            ("egid", |task| task.egid += 1),
+            ("groups", |task| task.groups[0] += 1),
+            ("group_count", |task| task.group_count += 1),
+            ("capabilities", |task| task.capabilities ^= 1 << 40),
+            ("no_new_privs", |task| task.no_new_privs = 1),
+            ("seccomp", |task| task.seccomp = seccomp::FILTER),
+            ("cgroup_id", |task| task.cgroup_id += 1),
+            ("pid_namespace", |task| task.pid_namespace += 1),
+            ("mnt_namespace", |task| task.mnt_namespace += 1),
+            ("net_namespace", |task| task.net_namespace += 1),
+            ("user_namespace", |task| task.user_namespace += 1),
+            ("cgroup_namespace", |task| task.cgroup_namespace += 1),
+            ("exe_inode", |task| task.exe_inode += 1),
+            ("exe_device", |task| task.exe_device += 1),
+            ("exe_generation", |task| task.exe_generation += 1),
+            ("exe_ctime_sec", |task| task.exe_ctime_sec += 1),
+            ("exe_ctime_nsec", |task| task.exe_ctime_nsec += 1),
+        ];
+        let before = Identity {
+            tgid: 7,
+            pid_inode: 8,
+            exe_inode: 9,
+            group_count: 1,
+            seccomp: seccomp::OFF,
+            ..Identity::default()
+        };
+        let unchanged = |change: Change| {
+            let mut after = before;
+            change(&mut after);
+            Task::from(&after).unchanged_since(&Task::from(&before))
+        };
+        for (name, change) in same {
+            assert!(unchanged(change), "{name}");
+        }
+        for (name, change) in other {
+            assert!(!unchanged(change), "{name}");
+        }
     }
 }

@@ -122,7 +122,7 @@ async fn losses_are_counted_and_healed_within_a_second() {
     assert!(counters.lost > 0 && counters.snapshots >= 2, "{counters:?}");
     for child in &kept.0 {
         let known = processes.get_by_pid(child.id()).expect("a living child is in the table");
-        assert_eq!(known.exec_count, capture.inspect(child.id()).unwrap().unwrap().exec_count);
+        assert_eq!(known.exec_count, capture.inspect(child.id()).unwrap().unwrap().task.exec_count);
     }
     drop(kept);
     run.abort();

@@ -12,7 +12,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use vouch::kernel::{Capture, EventSource, KernelEvent, Options, Task};
+use vouch::kernel::{Capture, EventSource, KernelEvent, Options, Sighting, Task};
 
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
@@ -58,9 +58,14 @@ impl Stage {
     }
 
     /// What the kernel saw of the next connection.
-    pub(super) fn record(&self) -> Option<Task> {
+    pub(super) fn sighting(&self) -> Option<Sighting> {
         let (accepted, _) = self.listener.accept().unwrap();
-        self.capture.connect_record(accepted.as_fd()).unwrap().map(|connect| connect.task)
+        self.capture.connect_record(accepted.as_fd()).unwrap()
+    }
+
+    /// The same without the origin.
+    pub(super) fn record(&self) -> Option<Task> {
+        self.sighting().map(|seen| seen.task)
     }
 
     /// Everything told about one process until it exits.

@@ -25,6 +25,7 @@
 //! | `disguise-by-helper FILE` | the same, by a helper with our memory and a user namespace of its own |
 //! | `flicker-by-helper FILE` | the same, but from now on it is FILE and our own file by turns |
 //! | `flicker FILE` | `disguise`, but from now on it is FILE and our own file by turns |
+//! | `filter` | has its system calls filtered, by a filter that lets everything pass |
 //! | `name TEXT` | calls itself TEXT |
 //! | `retire` | ends its first thread; a second one goes on |
 //! | `hold` | waits to be killed |
@@ -119,6 +120,7 @@ impl Actor {
                     self.crowd.extend(files);
                 }
                 "flicker" => flicker(Path::new(&argument()?))?,
+                "filter" => trick::filter_calls()?,
                 "name" => nix::sys::prctl::set_name(&CString::new(argument()?)?)?,
                 "retire" => return self.retire(steps.collect()),
                 "hold" => hold(),
