@@ -41,29 +41,26 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
     let Prepared { config, authority, capture, capture_problem, host, public, admin, metrics } = prepared;
     let started_at = SystemTime::now();
 
-    // kernel → process
+    // kernel → process → attestation
+    let (capture, events) = capture.map(|(capture, events)| (Arc::new(capture), events)).unzip();
+    let attestor = Attestor::new(services::attestor(&config), capture.clone(), host, vec![]);
+    let attestor = Arc::new(attestor);
     let mut processes = None;
-    let capture = match capture {
-        Some((capture, events)) => {
-            let capture = Arc::new(capture);
-            match Processes::follow((Arc::clone(&capture), events)).await {
-                Ok((table, follow)) => {
-                    processes = Some(table);
-                    parts.spawn("the table of processes", async move {
-                        if let Err(error) = follow.run().await {
-                            tracing::error!(%error, "processes are no longer followed (E0753)");
-                        }
-                    });
-                }
-                Err(error) => tracing::error!(%error, "processes cannot be listed (E0753)"),
+    if let Some(source) = capture.clone().zip(events) {
+        match Processes::follow(source).await {
+            Ok((table, follow)) => {
+                processes = Some(table);
+                let attestor = Arc::clone(&attestor);
+                parts.spawn("the table of processes", async move {
+                    if let Err(error) = follow.run_and_tell(|events| attestor.observe(events)).await {
+                        tracing::error!(%error, "processes are no longer followed (E0753)");
+                    }
+                });
             }
-            Some(capture)
+            Err(error) => tracing::error!(%error, "processes cannot be listed (E0753)"),
         }
-        None => None,
-    };
-
-    // attestation
-    let attestor = Arc::new(Attestor::new(services::attestor(&config), capture.clone(), host));
+    }
+    parts.spawn("the watch over connected processes", Arc::clone(&attestor).keep_watch());
 
     // registration
     let (entries, watch_files) =
@@ -79,6 +76,7 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
     let schedule = Schedule { at: config.rotation.at, jitter: config.rotation.jitter };
     let issuer: Arc<Authority> = Arc::new(authority.clone());
     let (svids, owner) = SvidOwner::new(issuer, entries.subscribe(), schedule, started_at);
+    let owner = owner.checked_by(services::check_before_push(Arc::clone(&attestor)));
     parts.spawn("the owner of the SVIDs", owner.run());
 
     // sds, workload_api → front

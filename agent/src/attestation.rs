@@ -5,18 +5,31 @@
 
 mod attestor;
 mod container;
+mod draft;
 mod files;
 mod kernel_facts;
+mod learner;
+mod look;
+mod metrics;
 mod names;
 mod peer;
 mod proc_status;
+mod run;
+mod runs;
 mod selector;
+mod standing;
+mod testimony;
 mod user_namespace;
+mod vigil;
 mod witness;
 
-pub use attestor::{Attested, Attestor, AttestorConfig, Error, Metrics};
+pub use attestor::{Attested, Attestor, AttestorConfig, Error};
 pub use container::{Container, Containment};
+pub use draft::Cost;
 pub use files::PathRule;
+pub use metrics::Metrics;
 pub use peer::{CallerKey, Grade, Peer, Refusal};
+pub use run::Run;
 pub use selector::{Selector, SelectorSet};
+pub use standing::Standing;
 pub use witness::{Silence, Subject, Witness};

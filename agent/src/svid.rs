@@ -10,9 +10,9 @@ mod subscriber;
 mod wants;
 
 pub use cache::{Failure, Issuer, RotateError, SvidCache, SvidStats, Target};
-pub use owner::SvidOwner;
+pub use owner::{Check, SvidOwner};
 pub use rotation::Schedule;
-pub use snapshot::{Encoded, Encodings, Identities, IssuedBundle, IssuedSvid, Snapshot};
+pub use snapshot::{Encoded, Encodings, Holder, Identities, IssuedBundle, IssuedSvid, Snapshot};
 pub use subscriber::Subscriber;
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ use crate::{
     problem::Problem,
     registration::{EntryFiles, EntryIndex},
     sds::{self, Names, NamesConfig, Sds},
+    svid::Check,
     workload_api::WorkloadApi,
 };
 
@@ -55,6 +56,7 @@ pub(super) fn attestor(config: &Config) -> AttestorConfig {
         // A connection waits at most once, and no caller has more turns than its share, so the limits on connections
         // bound the queue and nobody can fill it for others.
         queued: config.limits.connections,
+        remembered: config.limits.attested_processes,
     }
 }
 
@@ -160,6 +162,14 @@ pub(super) async fn public(
 pub(super) fn admin(node: Arc<Node>) -> Router {
     Server::builder()
         .add_service(AdminServer::new(AdminApi { node }).max_decoding_message_size(ADMIN_REQUEST))
+}
+
+/// Nobody is pushed what their process is no longer entitled to.
+pub(super) fn check_before_push(attestor: Arc<Attestor>) -> Check {
+    Box::new(move || {
+        let attestor = Arc::clone(&attestor);
+        Box::pin(async move { attestor.sweep().await })
+    })
 }
 
 /// Executables are hashed only while some entry asks for it.

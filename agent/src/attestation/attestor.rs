@@ -1,38 +1,43 @@
-//! Learns the selectors of a peer: once per connection, off the async threads, within bounds.
+//! Learns the selectors of a peer: once per run of a process, off the async threads, within bounds.
 
 use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use prometheus_client::metrics::{
-    counter::Counter,
-    histogram::{Histogram, exponential_buckets},
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::{JoinHandle, spawn_blocking},
+    time::timeout,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
-    files::{Executable, Hashes, PathRule},
-    kernel_facts::{believes_executable, kernel_facts},
+    draft::{Cost, Draft},
+    files::{Hashes, PathRule},
+    learner::Learner,
+    look::About,
+    metrics::Metrics,
     names::Names,
-    peer::{CallerKey, Grade, Peer, Proof, Refusal},
-    proc_status::Status,
-    selector::{Selector, SelectorSet},
-    user_namespace,
+    peer::{CallerKey, Grade, Peer, Refusal},
+    run::Run,
+    runs::Runs,
+    selector::SelectorSet,
+    testimony::{Asked, hear},
+    witness::Witness,
 };
-use crate::kernel::{Capture, Namespaces, Sighting};
+use crate::kernel::{Capture, Namespaces};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttestorConfig {
     pub path: PathRule,
     /// Largest executable that is hashed, in bytes.
     pub hash_size_limit: u64,
-    /// One attestation takes no longer.
+    /// Wait for a turn, for the local facts, and for one answer of a witness; each takes no longer.
     pub timeout: Duration,
     /// Attestations under way at once.
     pub in_flight: usize,
@@ -40,14 +45,20 @@ pub struct AttestorConfig {
     pub in_flight_per_caller: usize,
     /// Attestations that wait for their turn; one more is turned away.
     pub queued: usize,
+    /// Processes that are remembered though nobody is connected.
+    pub remembered: usize,
 }
 
-/// What was learned of one peer.
+/// How often a task that waits for something else looks whether its run is still held.
+const STILL_HELD: Duration = Duration::from_secs(30);
+
+/// What was learned of one process.
 #[derive(Debug, Clone)]
 pub struct Attested {
     pub pid: u32,
     pub grade: Grade,
     pub selectors: Arc<SelectorSet>,
+    pub costs: Vec<Cost>,
 }
 
 /// Why a peer has no selectors.
@@ -61,58 +72,33 @@ pub enum Error {
     Credentials { pid: u32, source: io::Error },
     #[error("too many attestations are under way")]
     Busy,
-    #[error("attestation took longer than {0:?}")]
+    #[error("attestation waited longer than {0:?} for its turn")]
     TimedOut(Duration),
-}
-
-#[derive(Debug)]
-pub struct Metrics {
-    pub attested: Counter,
-    pub failed: Counter,
-    pub turned_away: Counter,
-    /// Facts that could not be learned of a peer that was attested all the same.
-    pub gaps: Counter,
-    /// Executables that were read to be hashed.
-    pub hashed: Counter,
-    pub seconds: Histogram,
 }
 
 /// Attests peers. One for the whole agent.
 #[derive(Debug)]
 pub struct Attestor {
     config: AttestorConfig,
-    learner: Arc<Learner>,
+    pub(super) learner: Arc<Learner>,
+    pub(super) runs: Runs,
+    witnesses: Vec<Asked>,
     turns: Arc<Semaphore>,
     waiting: AtomicUsize,
     by_caller: Mutex<HashMap<CallerKey, Arc<Semaphore>>>,
-    metrics: Metrics,
-}
-
-/// What one attestation needs on its thread.
-#[derive(Debug)]
-struct Learner {
-    path: PathRule,
-    hash_size_limit: u64,
-    capture: Option<Arc<Capture>>,
-    host: Option<Namespaces>,
-    names: Names,
-    hashes: Hashes,
-    /// Some entry names `unix:sha256`.
-    hash_wanted: watch::Sender<bool>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Attestor {
     /// `host` are the namespaces that count as the host's own, when the agent can see them.
-    pub fn new(config: AttestorConfig, capture: Option<Arc<Capture>>, host: Option<Namespaces>) -> Self {
+    pub fn new(
+        config: AttestorConfig,
+        capture: Option<Arc<Capture>>,
+        host: Option<Namespaces>,
+        witnesses: Vec<Arc<dyn Witness>>,
+    ) -> Self {
         let hashes = Hashes::default();
-        let metrics = Metrics {
-            attested: Counter::default(),
-            failed: Counter::default(),
-            turned_away: Counter::default(),
-            gaps: Counter::default(),
-            hashed: hashes.computed.clone(),
-            seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 18)),
-        };
+        let metrics = Arc::new(Metrics::new(hashes.computed.clone()));
         let learner = Learner {
             path: config.path,
             hash_size_limit: config.hash_size_limit,
@@ -122,7 +108,14 @@ impl Attestor {
             hashes,
             hash_wanted: watch::Sender::new(false),
         };
+        let asked = |witness| Asked {
+            witness,
+            turns: Arc::new(Semaphore::new(config.in_flight)),
+            deadline: config.timeout,
+        };
         Self {
+            witnesses: witnesses.into_iter().map(asked).collect(),
+            runs: Runs::new(config.remembered),
             turns: Arc::new(Semaphore::new(config.in_flight)),
             waiting: AtomicUsize::new(0),
             by_caller: Mutex::default(),
@@ -136,59 +129,138 @@ impl Attestor {
         &self.metrics
     }
 
-    /// Whether executables are worth hashing: some entry names `unix:sha256`. Holds for later attestations.
+    /// How long an answer of a witness is waited for.
+    pub fn patience(&self) -> Duration {
+        self.config.timeout
+    }
+
+    /// Runs that are known, and how many were let go so far to make room.
+    pub fn remembered(&self) -> (usize, u64) {
+        self.runs.counts()
+    }
+
+    /// Whether executables are worth hashing: some entry names `unix:sha256`. Holds for later attestations, and for
+    /// the processes that are known.
     pub fn want_hashes(&self, wanted: bool) {
         self.learner.hash_wanted.send_if_modified(|before| std::mem::replace(before, wanted) != wanted);
     }
 
-    pub fn wants_hashes(&self) -> bool {
-        *self.learner.hash_wanted.borrow()
-    }
-
-    /// Waits until executables are worth hashing.
-    pub async fn hashes_wanted(&self) {
-        // The sender is ours, so it outlasts this receiver.
-        let _ = self.learner.hash_wanted.subscribe().wait_for(|wanted| *wanted).await;
-    }
-
-    /// Everything that may be said of `peer`, with a gap for what could not be learned.
+    /// The run that `peer` belongs to, attested: what is known of it is true of the peer.
+    ///
+    /// A gap marks what could not be learned. Witnesses that are still being asked are [`Run::unheard`].
     ///
     /// # Errors
     /// When the process is gone, is no longer what it was, or there is no room for one more attestation.
-    pub async fn attest(&self, peer: Arc<Peer>) -> Result<Attested, Error> {
+    pub async fn attest(&self, peer: &Arc<Peer>) -> Result<Arc<Run>, Error> {
         let started = Instant::now();
-        let learned = match tokio::time::timeout(self.config.timeout, self.learn(peer)).await {
-            Ok(learned) => learned,
-            Err(_) => Err(Error::TimedOut(self.config.timeout)),
-        };
-        self.metrics.seconds.observe(started.elapsed().as_secs_f64());
-        match &learned {
-            Ok(attested) => {
-                self.metrics.attested.inc();
-                // A hash that nobody asked for is no failure.
-                let hashes = self.wants_hashes();
-                let failed = attested.selectors.gaps().filter(|gap| hashes || gap.value() != "sha256");
-                self.metrics.gaps.inc_by(failed.count() as u64);
+        let gone = || Error::Peer(Refusal::Gone { pid: peer.pid });
+        let (run, known) = self.runs.of(peer).ok_or_else(gone)?;
+        let learned = run.attested.get_or_try_init(|| self.learn(peer, &run)).await;
+        if let Err(error) = learned {
+            match error {
+                Error::Busy => _ = self.metrics.turned_away.inc(),
+                _ => _ = self.metrics.failed.inc(),
             }
-            Err(Error::Busy) => _ = self.metrics.turned_away.inc(),
-            Err(_) => _ = self.metrics.failed.inc(),
+            return Err(error);
         }
-        learned
+        peer.check_alive()?;
+        if run.is_gone() {
+            return Err(gone());
+        }
+        self.metrics.answered(known, started.elapsed());
+        Ok(run)
     }
 
-    async fn learn(&self, peer: Arc<Peer>) -> Result<Attested, Error> {
-        let turn = self.turn(peer.caller_key()).await?;
+    /// What may be said of process `pid` as it is now, whoever it is connected to. For operators: no connection is
+    /// judged by it. `None` when it cannot be seen.
+    pub async fn describe(&self, pid: u32) -> Option<Attested> {
         let learner = Arc::clone(&self.learner);
-        let work = tokio::task::spawn_blocking(move || {
-            // Held to the end of the work, not of the wait for it: a thread that hangs keeps its place.
-            let _turn = turn;
-            let selectors = Arc::new(learner.selectors(&peer)?);
-            Ok(Attested { pid: peer.pid, grade: peer.grade, selectors })
-        });
-        work.await.unwrap_or(Err(Error::Busy))
+        let about =
+            spawn_blocking(move || About::of_process(pid, learner.capture.as_deref())).await.ok()??;
+        let draft = Arc::new(Learner::draft());
+        let _ = timeout(self.config.timeout, self.learning(None, &about, &draft)).await;
+        let (selectors, costs) = draft.read();
+        Some(Attested { pid, grade: about.grade, selectors: Arc::new(selectors), costs })
     }
 
-    async fn turn(&self, caller: CallerKey) -> Result<[OwnedSemaphorePermit; 2], Error> {
+    async fn learn(&self, peer: &Arc<Peer>, run: &Arc<Run>) -> Result<(), Error> {
+        let about = &run.about;
+        if (about.uid, about.gid) != about.ids_of_look() {
+            return Err(Error::Changed { pid: about.pid });
+        }
+        let turn = timeout(self.config.timeout, self.turn(peer.caller_key())).await;
+        let turn = turn.map_err(|_| Error::TimedOut(self.config.timeout))??;
+        let draft = Arc::new(Learner::draft());
+        let mut work = self.learning(Some(turn), about, &draft);
+        let late = timeout(self.config.timeout, &mut work).await.is_err();
+        peer.check_alive()?;
+        self.metrics.attested.inc();
+        let (local, costs) = draft.read();
+        self.metrics.gaps.inc_by(self.failures(&local));
+        let subject = run.subject();
+        let asked: Vec<&Asked> =
+            self.witnesses.iter().filter(|asked| asked.witness.concerns(&subject)).collect();
+        let kinds: Vec<_> = asked.iter().map(|asked| asked.witness.kind()).collect();
+        run.learned(local, costs, &kinds);
+        // It may have changed between its connect() and now.
+        self.judge(run).await;
+        self.summon(run, asked);
+        self.stay_with(run, late.then_some((work, draft)));
+        Ok(())
+    }
+
+    /// Gaps that somebody would miss: a hash that nobody asked for is none.
+    fn failures(&self, set: &SelectorSet) -> u64 {
+        let hashes = *self.learner.hash_wanted.borrow();
+        set.gaps().filter(|gap| hashes || gap.value() != "sha256").count() as u64
+    }
+
+    /// Learns on a thread of its own. The turn is held to the end of the work, not of the wait for it: a thread that
+    /// hangs keeps its place.
+    fn learning(
+        &self,
+        turn: Option<[OwnedSemaphorePermit; 2]>,
+        about: &About,
+        draft: &Arc<Draft>,
+    ) -> JoinHandle<()> {
+        let (learner, about, draft) = (Arc::clone(&self.learner), about.clone(), Arc::clone(draft));
+        spawn_blocking(move || {
+            let _turn = turn;
+            learner.learn(&about, &draft);
+        })
+    }
+
+    fn summon(&self, run: &Arc<Run>, asked: Vec<&Asked>) {
+        for asked in asked {
+            let silences = Arc::clone(&self.metrics);
+            let silent = move || _ = silences.silences.inc();
+            tokio::spawn(hear(asked.clone(), Arc::downgrade(run), Arc::clone(&self.learner), silent));
+        }
+    }
+
+    /// What comes late is told when it comes: facts that were not there at the deadline, and the hash that an entry asks
+    /// for later.
+    fn stay_with(&self, run: &Arc<Run>, late: Option<(JoinHandle<()>, Arc<Draft>)>) {
+        let held = Arc::downgrade(run);
+        if let Some((work, draft)) = late {
+            tokio::spawn(tell_late(held.clone(), work, draft));
+        }
+        if !*self.learner.hash_wanted.borrow() {
+            let learner = Arc::clone(&self.learner);
+            tokio::spawn(async move {
+                if hash_is_wanted(&learner, &held).await
+                    && let Some(run) = held.upgrade()
+                {
+                    let draft = Arc::new(Learner::draft());
+                    let (about, into) = (run.about.clone(), Arc::clone(&draft));
+                    let work = spawn_blocking(move || learner.learn_executable(&about, &into));
+                    tell_late(held, work, draft).await;
+                }
+            });
+        }
+    }
+
+    pub(super) async fn turn(&self, caller: CallerKey) -> Result<[OwnedSemaphorePermit; 2], Error> {
         let _waiting = Waiting::join(&self.waiting, self.config.queued)?;
         let own = {
             let mut callers = self.by_caller.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,101 +274,22 @@ impl Attestor {
     }
 }
 
-impl Learner {
-    fn selectors(&self, peer: &Peer) -> Result<SelectorSet, Error> {
-        let mut set = SelectorSet::default();
-        match &peer.proof {
-            Proof::Kernel { connect, .. } => self.judge_record(peer, connect, &mut set),
-            Proof::Pidfd { .. } | Proof::StartTime { .. } => self.judge_procfs(peer, &mut set)?,
-        }
-        peer.check_alive()?;
-        Ok(set)
+async fn tell_late(run: Weak<Run>, work: JoinHandle<()>, draft: Arc<Draft>) {
+    let _ = work.await;
+    if let Some(run) = run.upgrade() {
+        let (late, costs) = draft.read();
+        run.learned_late(&late, costs);
     }
+}
 
-    /// Credentials, cgroup, namespaces and executable as they were at `connect()`. The rest comes from procfs, and
-    /// counts only if the kernel says afterwards that this is still the same run with the same credentials.
-    fn judge_record(&self, peer: &Peer, connect: &Sighting, set: &mut SelectorSet) {
-        let (record, host) = (&connect.task, self.host.as_ref());
-        self.say_ids(peer.uid, peer.gid, set);
-        kernel_facts(connect, peer.cgroup.as_deref(), &peer.containment, host, set);
-        let status = Status::read(peer.pid);
-        let executable = Executable::of(peer.pid);
-        let now = self.capture.as_ref().and_then(|capture| capture.inspect(peer.pid).ok().flatten());
-        let now = now.map(|now| now.task);
-        let same_run = now.as_ref().is_some_and(|now| {
-            now.pid_ino == record.pid_ino
-                && now.start_time == record.start_time
-                && now.exec_count == record.exec_count
-        });
-        let same_credentials = now.is_some_and(|now| (now.euid, now.egid) == (record.euid, record.egid));
-        // Groups are those of now: whoever may change them without an exec might have had them when it connected.
-        let groups = status.ok().filter(|_| same_run && same_credentials).map(|status| status.groups);
-        // The exec counter does not tell of a file that was put in the place of the executable.
-        let same_file = |opened: &Executable| record.exe.is_some_and(|recorded| opened.is(&recorded));
-        let believed = same_run && believes_executable(connect, host);
-        let executable = executable.ok().filter(|opened| believed && same_file(opened));
-        self.say_groups(groups.as_deref(), set);
-        self.say_executable(executable.as_ref(), set);
-    }
-
-    /// What procfs says now. The caller checks afterwards that the process is still the one that connected; that
-    /// it has not run another program since, nobody can say at this grade.
-    fn judge_procfs(&self, peer: &Peer, set: &mut SelectorSet) -> Result<(), Error> {
-        let pid = peer.pid;
-        let status = Status::read(pid).map_err(|source| Error::Credentials { pid, source })?;
-        if (status.euid, status.egid) != (peer.uid, peer.gid) {
-            return Err(Error::Changed { pid });
-        }
-        self.say_ids(status.euid, status.egid, set);
-        self.say_groups(Some(&status.groups), set);
-        let executable = Executable::of(pid).ok();
-        // Afterwards: who has left by now may have chosen the file.
-        let executable = executable.filter(|_| user_namespace::is_ours(pid));
-        self.say_executable(executable.as_ref(), set);
-        set.mark_gap(Selector::new("kernel", ""));
-        Ok(())
-    }
-
-    fn say_ids(&self, uid: u32, gid: u32, set: &mut SelectorSet) {
-        let now = Instant::now();
-        let mut say = |value: String| set.insert(Selector::new("unix", value));
-        say(format!("uid:{uid}"));
-        say(format!("gid:{gid}"));
-        if let Some(user) = self.names.user(uid, now) {
-            say(format!("user:{user}"));
-        }
-        if let Some(group) = self.names.group(gid, now) {
-            say(format!("group:{group}"));
-        }
-    }
-
-    fn say_groups(&self, groups: Option<&[u32]>, set: &mut SelectorSet) {
-        let Some(groups) = groups else {
-            set.mark_gap(Selector::new("unix", "supplementary_gid"));
-            set.mark_gap(Selector::new("unix", "supplementary_group"));
-            return;
-        };
-        for gid in groups {
-            set.insert(Selector::new("unix", format!("supplementary_gid:{gid}")));
-            if let Some(group) = self.names.group(*gid, Instant::now()) {
-                set.insert(Selector::new("unix", format!("supplementary_group:{group}")));
-            }
-        }
-    }
-
-    fn say_executable(&self, executable: Option<&Executable>, set: &mut SelectorSet) {
-        match executable.and_then(|executable| executable.path(self.path)) {
-            Some(path) => set.insert(Selector::new("unix", format!("path:{path}"))),
-            None => set.mark_gap(Selector::new("unix", "path")),
-        }
-        let hash = executable.filter(|_| *self.hash_wanted.borrow());
-        match hash.map(|executable| self.hashes.sha256(executable, self.hash_size_limit)) {
-            Some(Ok(hash)) => set.insert(Selector::new("unix", format!("sha256:{hash}"))),
-            Some(Err(error)) => {
-                tracing::warn!(%error, "executable has no unix:sha256 (W0411)");
-                set.mark_gap(Selector::new("unix", "sha256"));
-            }
-            None => set.mark_gap(Selector::new("unix", "sha256")),
+/// Waits until an entry asks for hashes; not any longer than somebody holds the run.
+async fn hash_is_wanted(learner: &Learner, run: &Weak<Run>) -> bool {
+    let mut wanted = learner.hash_wanted.subscribe();
+    loop {
+        match timeout(STILL_HELD, wanted.wait_for(|wanted| *wanted)).await {
+            Ok(wanted) => return wanted.is_ok(),
+            Err(_) if run.strong_count() == 0 => return false,
+            Err(_) => {}
         }
     }
 }
@@ -338,60 +331,4 @@ impl Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::net::UnixStream;
-
-    use super::*;
-
-    fn config() -> AttestorConfig {
-        AttestorConfig {
-            path: PathRule::Verified,
-            hash_size_limit: u64::MAX,
-            timeout: Duration::from_secs(5),
-            in_flight: 2,
-            in_flight_per_caller: 1,
-            queued: 1,
-        }
-    }
-
-    fn ourselves() -> (UnixStream, Arc<Peer>) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let peer = Peer::of(&ours, None, Grade::Peercred).unwrap();
-        (theirs, Arc::new(peer))
-    }
-
-    #[tokio::test]
-    async fn without_hooks_a_peer_gets_unix_selectors_and_a_gap_for_the_kernels() {
-        let attestor = Attestor::new(config(), None, None);
-        attestor.want_hashes(true);
-        let (_open, peer) = ourselves();
-        let attested = attestor.attest(peer).await.unwrap();
-        let uid = nix::unistd::geteuid();
-        assert!(attested.selectors.contains(&Selector::new("unix", format!("uid:{uid}"))));
-        assert!(attested.selectors.iter().any(|selector| selector.value().starts_with("sha256:")));
-        assert!(!attested.selectors.surely_lacks(&Selector::new("kernel", "container:none")));
-        assert_eq!(attestor.metrics().attested.get(), 1);
-    }
-
-    #[tokio::test]
-    async fn nothing_is_hashed_unless_an_entry_names_a_hash() {
-        let attestor = Attestor::new(config(), None, None);
-        let (_open, peer) = ourselves();
-        let attested = attestor.attest(peer).await.unwrap();
-        assert_eq!(attestor.metrics().hashed.get(), 0);
-        assert!(!attested.selectors.surely_lacks(&Selector::new("unix", "sha256:00")));
-    }
-
-    #[tokio::test]
-    async fn one_more_than_may_wait_is_turned_away() {
-        let attestor = Attestor::new(config(), None, None);
-        let caller = CallerKey::Uid(1);
-        let held = attestor.turn(caller.clone()).await.unwrap();
-        let second = attestor.turn(caller.clone());
-        tokio::pin!(second);
-        assert!(tokio::time::timeout(Duration::from_millis(20), &mut second).await.is_err());
-        assert!(matches!(attestor.turn(caller).await, Err(Error::Busy)));
-        drop(held);
-        assert!(second.await.is_ok());
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{self, Read as _},
+    num::NonZeroU64,
     os::fd::{AsFd, OwnedFd},
     str::FromStr,
 };
@@ -155,6 +156,14 @@ impl Peer {
         if alive { Ok(()) } else { Err(Refusal::Gone { pid: self.pid }) }
     }
 
+    /// The descriptor that holds it to its process, once more.
+    pub(super) fn pidfd(&self) -> Option<OwnedFd> {
+        match &self.proof {
+            Proof::Pidfd { pidfd } | Proof::Kernel { pidfd: Some(pidfd), .. } => pidfd.try_clone().ok(),
+            Proof::Kernel { pidfd: None, .. } | Proof::StartTime { .. } => None,
+        }
+    }
+
     fn started_at(&self, ticks: u64) -> bool {
         start_ticks(self.pid).is_ok_and(|now| now == ticks)
     }
@@ -169,7 +178,7 @@ impl Peer {
     }
 }
 
-fn containment(cgroup: Option<&str>) -> Containment {
+pub(super) fn containment(cgroup: Option<&str>) -> Containment {
     cgroup.map_or(Containment::Unsure, |path| Containment::of_cgroup(path, kernel::only_root_adds_to))
 }
 
@@ -198,6 +207,12 @@ fn pidfd_inode(pidfd: &OwnedFd) -> io::Result<u64> {
     Ok(stat.st_ino)
 }
 
+/// A descriptor of process `pid`, if that is still the one whose pidfd has this inode.
+pub(super) fn pidfd_of(pid: u32, inode: NonZeroU64) -> Option<OwnedFd> {
+    let pidfd = pidfd::open(pid).ok()?;
+    (pidfd_inode(&pidfd).ok()? == inode.get()).then_some(pidfd)
+}
+
 /// A pidfd becomes readable when its process has exited.
 fn has_exited(pidfd: &OwnedFd) -> io::Result<bool> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -219,7 +234,7 @@ fn parse_start_ticks(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-fn procfs_cgroup(pid: u32) -> Option<String> {
+pub(super) fn procfs_cgroup(pid: u32) -> Option<String> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
@@ -271,9 +286,9 @@ impl Refusal {
     }
 }
 
-/// The one call for which there is no safe wrapper.
+/// Calls for which there is no safe wrapper.
 mod pidfd {
-    #![expect(unsafe_code, reason = "nix does not know SO_PEERPIDFD")]
+    #![expect(unsafe_code, reason = "nix knows neither SO_PEERPIDFD nor pidfd_open")]
 
     use std::{
         io,
@@ -281,6 +296,18 @@ mod pidfd {
     };
 
     const SO_PEERPIDFD: libc::c_int = 77;
+
+    pub(super) fn open(pid: u32) -> io::Result<OwnedFd> {
+        let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+        // SAFETY: no pointers.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let fd = i32::try_from(fd).map_err(io::Error::other)?;
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just installed `fd` for us; nobody else holds it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
 
     pub(super) fn of_peer(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         let mut fd: libc::c_int = -1;

@@ -25,6 +25,11 @@ impl Selector {
     pub fn value(&self) -> &str {
         &self.value
     }
+
+    /// The value up to its first colon, such as `uid`.
+    pub fn field(&self) -> &str {
+        self.value.split_once(':').map_or(&*self.value, |(field, _)| field)
+    }
 }
 
 impl fmt::Display for Selector {
@@ -51,10 +56,30 @@ impl SelectorSet {
         self.gaps.insert(gap);
     }
 
-    /// Adds what was a gap, and is none any more.
-    pub fn learn(&mut self, selector: Selector) {
-        self.gaps.retain(|gap| !gap.covers(&selector));
-        self.known.insert(selector);
+    /// Answers a gap: it is none any more, and `selectors`, perhaps none, are all that belongs there.
+    pub fn settle(&mut self, gap: &Selector, selectors: impl IntoIterator<Item = Selector>) {
+        self.gaps.remove(gap);
+        self.known.extend(selectors);
+    }
+
+    /// Takes over what `other` knows and what it does not know.
+    pub fn extend(&mut self, other: &Self) {
+        self.known.extend(other.known.iter().cloned());
+        self.gaps.extend(other.gaps.iter().cloned());
+    }
+
+    /// What is true of both. Whatever is true of one alone is neither had nor surely lacked.
+    pub fn narrowed_to(&self, other: &Self) -> Self {
+        let known = self.known.intersection(&other.known).cloned().collect();
+        let differing = self.known.symmetric_difference(&other.known).cloned();
+        let gaps = self.gaps.iter().chain(&other.gaps).cloned().chain(differing).collect();
+        Self { known, gaps }
+    }
+
+    /// The part whose selectors and gaps satisfy `belongs`.
+    pub fn part(&self, belongs: impl Fn(&Selector) -> bool) -> Self {
+        let part = |set: &BTreeSet<Selector>| set.iter().filter(|one| belongs(one)).cloned().collect();
+        Self { known: part(&self.known), gaps: part(&self.gaps) }
     }
 
     pub fn contains(&self, selector: &Selector) -> bool {
@@ -116,6 +141,22 @@ mod tests {
     fn a_colon_inside_a_part_makes_no_two_facts_equal() {
         let set: SelectorSet = [Selector::new("docker", "label:a:b:c")].into_iter().collect();
         assert!(!set.contains(&Selector::new("docker:label", "a:b:c")));
+    }
+
+    #[test]
+    fn what_is_true_of_both_stays_and_the_rest_is_in_doubt() {
+        let set = |values: &[&str]| -> SelectorSet {
+            values.iter().map(|value| Selector::new("unix", *value)).collect()
+        };
+        let mut before = set(&["uid:7", "path:/bin/evil"]);
+        before.mark_gap(Selector::new("unix", "sha256"));
+        let narrowed = before.narrowed_to(&set(&["uid:7", "path:/bin/good"]));
+        let known: Vec<&str> = narrowed.iter().map(Selector::value).collect();
+        assert_eq!(known, ["uid:7"]);
+        for doubted in ["path:/bin/evil", "path:/bin/good", "sha256:00"] {
+            assert!(!narrowed.surely_lacks(&Selector::new("unix", doubted)), "{doubted}");
+        }
+        assert!(narrowed.surely_lacks(&Selector::new("unix", "path:/bin/other")));
     }
 
     #[test]

@@ -285,6 +285,7 @@ impl Checker<'_> {
                 &raw.attestations_per_caller,
                 4,
             )?,
+            attested_processes: self.count("attested_processes", &raw.attested_processes, 16384)?,
         })
     }
 

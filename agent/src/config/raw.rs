@@ -159,6 +159,7 @@ pub(super) struct RawLimits {
     pub(super) attestations: Setting<i64>,
     /// Attestations under way at once for one caller. Default: 4.
     pub(super) attestations_per_caller: Setting<i64>,
+    pub(super) attested_processes: Setting<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

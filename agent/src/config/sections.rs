@@ -151,6 +151,8 @@ pub struct Limits {
     pub stalled_timeout: Duration,
     pub attestations: usize,
     pub attestations_per_caller: usize,
+    /// Processes that are remembered though nobody of theirs is connected.
+    pub attested_processes: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

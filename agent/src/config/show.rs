@@ -102,6 +102,7 @@ impl Page {
         self.key("stalled_timeout", duration(limits.stalled_timeout));
         self.key("attestations", limits.attestations);
         self.key("attestations_per_caller", limits.attestations_per_caller);
+        self.key("attested_processes", limits.attested_processes);
     }
 
     fn telemetry(&mut self, telemetry: &Telemetry) {

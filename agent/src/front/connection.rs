@@ -93,6 +93,7 @@ async fn calls(
     let blocked = blocked.for_as_long_as(front.limits.stalled_timeout);
     pin!(silent, blocked);
     let mut asked = false;
+    let mut leave_at = None;
     let mut idle_until = Instant::now() + front.limits.first_request_timeout;
     loop {
         tokio::select! {
@@ -125,6 +126,15 @@ async fn calls(
             }
             () = sleep_until(idle_until), if open.is_empty() => {
                 return if asked { Outcome::SERVED } else { Outcome::shed("first_request_timeout") };
+            }
+            // Its calls end by themselves, with a status; then the connection does, so that the next one has a record of
+            // what the process is now.
+            () = caller.over(), if leave_at.is_none() => {
+                connection.graceful_shutdown();
+                leave_at = Some(Instant::now() + LINGER);
+            }
+            () = sleep_until(leave_at.unwrap_or(idle_until)), if leave_at.is_some() => {
+                return Outcome::refused("outdated");
             }
             () = &mut silent => return Outcome::shed("keepalive"),
             () = &mut blocked => return Outcome::shed("stalled"),

@@ -99,11 +99,23 @@ impl<K: Kernel> Follow<K> {
     ///
     /// # Errors
     /// Ends when the kernel's events cannot be read any more.
-    pub async fn run(mut self) -> io::Result<()> {
+    pub async fn run(self) -> io::Result<()> {
+        self.run_and_tell(|_| {}).await
+    }
+
+    /// The same; `observe` sees each batch of events once the table has it.
+    ///
+    /// # Errors
+    /// As [`Follow::run`].
+    pub async fn run_and_tell(mut self, mut observe: impl FnMut(&[KernelEvent])) -> io::Result<()> {
         let mut next_resync = time::Instant::now() + RESYNC_PAUSE;
         loop {
             tokio::select! {
-                events = self.kernel.next_batch() => self.apply(&events?),
+                events = self.kernel.next_batch() => {
+                    let events = events?;
+                    self.apply(&events);
+                    observe(&events);
+                }
                 () = time::sleep_until(next_resync), if self.processes.needs_resync() => {
                     next_resync = time::Instant::now() + self.resync().await;
                 }

@@ -67,6 +67,21 @@ impl EntryIndex {
             .filter(|entry| entry.selectors.iter().all(|selector| selectors.contains(selector)))
     }
 
+    /// Whether some entry waits for attestors of `kinds` alone: all that it requires of others is there.
+    ///
+    /// Linear in the entries that name such a type.
+    pub fn may_gain(&self, selectors: &SelectorSet, kinds: &[&str], now: SystemTime) -> bool {
+        let of = |selector: &Selector| kinds.contains(&selector.kind());
+        if !self.asked.iter().any(of) {
+            return false;
+        }
+        self.entries.iter().any(|entry| {
+            entry.expires_at.is_none_or(|end| now < end)
+                && entry.selectors.iter().chain(&entry.exclude).any(of)
+                && entry.selectors.iter().all(|selector| of(selector) || selectors.contains(selector))
+        })
+    }
+
     /// When an entry expires next, after `now`: until then the same selectors match the same entries.
     pub fn next_expiry(&self, now: SystemTime) -> Option<SystemTime> {
         self.expiries.get(self.expiries.partition_point(|at| *at <= now)).copied()

@@ -14,7 +14,11 @@ use super::{
     subscription::{Denied, Subscription, snapshot},
     transport::{Gone, RequestBytes, ResponseBytes},
 };
-use crate::{open::Open, quiet::Quiet, svid::Subscriber};
+use crate::{
+    open::Open,
+    quiet::Quiet,
+    svid::{Holder, Identities, Subscriber},
+};
 
 static NACKS: Quiet = Quiet::new();
 
@@ -64,6 +68,8 @@ enum End {
     Denied(#[from] Denied),
     #[error("client did not read")]
     Stalled,
+    #[error("process has changed since it connected, and would be served something else: connect again")]
+    Outdated,
 }
 
 /// StreamSecrets: serves until the client goes, is denied, or does not read.
@@ -99,7 +105,7 @@ pub async fn fetch(
 fn status(end: &End) -> Status {
     let code = match end {
         End::Closed | End::Gone(_) => Code::Ok,
-        End::Stalled | End::Denied(Denied::Pending) => Code::Unavailable,
+        End::Stalled | End::Outdated | End::Denied(Denied::Pending) => Code::Unavailable,
         End::Unreadable(ReadError::Compressed) => Code::Unimplemented,
         End::Unreadable(ReadError::TooLarge { .. }) => Code::ResourceExhausted,
         End::Unreadable(_) | End::Denied(Denied::NotAuthorized(_) | Denied::WrongType(_)) => {
@@ -125,6 +131,7 @@ fn finish(sds: &Sds, responses: &mut impl ResponseBytes, end: &End) -> Ended {
         End::Stalled => Ended::Shed("stalled"),
         End::Unreadable(_) => Ended::Refused("malformed"),
         End::Denied(_) => Ended::Refused("denied"),
+        End::Outdated => Ended::Refused("outdated"),
     }
 }
 
@@ -141,12 +148,24 @@ async fn answer_once(
             break request;
         }
     };
-    let mut message = snapshot(request, &subscriber.current(), &sds.names)?.bytes;
+    let identities = subscriber.current();
+    let asked = request.names.clone();
+    let mut message = snapshot(request, &identities, &sds.names)?.bytes;
+    check_holder(identities.holder, || asked)?;
     sds.metrics.pushes.inc();
     while !message.is_empty() {
         timeout(sds.stalled, responses.write(&mut message)).await.map_err(|_| End::Stalled)??;
     }
     Ok(())
+}
+
+/// Whether the connection still speaks for its process. Of one that is dead nothing is served, bundles neither.
+fn check_holder(holder: Holder, names: impl FnOnce() -> Vec<String>) -> Result<(), End> {
+    match holder {
+        Holder::Current => Ok(()),
+        Holder::Outdated => Err(End::Outdated),
+        Holder::Gone => Err(Denied::NotAuthorized(names()).into()),
+    }
 }
 
 struct Stream<'a> {
@@ -189,7 +208,7 @@ impl<'a> Stream<'a> {
                 },
                 identities = subscriber.next() => {
                     let message = self.subscription.on_update(&identities, &self.sds.names);
-                    self.queue(message)
+                    self.queue(message).and_then(|()| self.check(&identities))
                 }
                 written = responses.write(&mut self.sending), if writes => self.on_written(written),
                 () = sleep_until(self.stalled_at), if writes => Err(End::Stalled),
@@ -234,8 +253,14 @@ impl<'a> Stream<'a> {
             self.queue(message)?;
             let message = self.subscription.on_update(&identities, &self.sds.names);
             self.queue(message)?;
+            self.check(&identities)?;
         }
         Ok(())
+    }
+
+    /// After the answer: a name that was lost says more than that the process has changed.
+    fn check(&self, identities: &Identities) -> Result<(), End> {
+        check_holder(identities.holder, || self.subscription.names().to_vec())
     }
 
     fn queue(&mut self, message: Result<Option<Message>, Denied>) -> Result<(), End> {

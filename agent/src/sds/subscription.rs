@@ -103,6 +103,11 @@ impl Subscription {
         self.answer(identities, names, Nonce::Shared)
     }
 
+    /// What was asked for last.
+    pub(super) fn names(&self) -> &[String] {
+        self.names.as_deref().unwrap_or_default()
+    }
+
     /// Whether something was asked for and nothing answered yet: it is being issued.
     pub fn awaits_its_first_answer(&self) -> bool {
         self.names.is_some() && self.sent.is_none()

@@ -4,10 +4,11 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{snapshot::Snapshot, subscriber::Subscriber, wants::Wants};
 use crate::{
-    attestation::SelectorSet,
+    attestation::{SelectorSet, Standing},
     authority::{self, Authority, KeyPair, Signed, SvidRequest, Trust},
     registration::EntryId,
     spiffe::SpiffeId,
@@ -108,12 +109,18 @@ impl SvidCache {
 
     /// A reader of what `selectors` earn.
     pub fn subscribe(&self, selectors: Arc<SelectorSet>) -> Subscriber {
-        self.follow(watch::channel(selectors).1)
+        self.follow(watch::channel(Arc::new(Standing::new(selectors))).1, CancellationToken::new())
     }
 
-    /// The same for selectors of which more may be learned.
-    pub fn follow(&self, selectors: watch::Receiver<Arc<SelectorSet>>) -> Subscriber {
-        Subscriber::new(self.shared.clone(), selectors)
+    /// The same for a connection that is judged again and again. `over` is told when it no longer speaks for its
+    /// process.
+    pub fn follow(&self, standing: watch::Receiver<Arc<Standing>>, over: CancellationToken) -> Subscriber {
+        Subscriber::new(self.shared.clone(), standing, over)
+    }
+
+    /// Whether an entry would match if attestors of these types had more to say: worth a wait.
+    pub fn may_gain(&self, selectors: &SelectorSet, kinds: &[&'static str], now: SystemTime) -> bool {
+        self.shared.snapshot.load().index.may_gain(selectors, kinds, now)
     }
 
     /// Replaces held SVIDs now. Returns how many, once they are published: none when nobody uses any.

@@ -4,15 +4,18 @@ mod asked;
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinError, JoinHandle},
+    time::timeout,
 };
 
 use super::{
@@ -32,9 +35,13 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// publishing costs a bounded share.
 const CHUNK: std::ops::RangeInclusive<usize> = 64..=1024;
 const CHUNKS: usize = 32;
+/// A publication waits no longer for the check before it.
+const CHECKED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Finds who has lost what they are about to be pushed.
+pub type Check = Box<dyn Fn() -> BoxFuture<'static, ()> + Send>;
 
 /// Owns the SVIDs of this node. Made with the cache that reads from it.
-#[derive(Debug)]
 pub struct SvidOwner {
     issuer: Arc<dyn Issuer>,
     shared: Arc<Shared>,
@@ -42,6 +49,7 @@ pub struct SvidOwner {
     entries: watch::Receiver<Arc<EntryIndex>>,
     trust: watch::Receiver<Arc<Trust>>,
     commands: mpsc::Receiver<Command>,
+    check: Option<Check>,
     in_flight: Option<Chunk>,
     asked: Vec<Asked>,
     /// What the next publication holds.
@@ -101,6 +109,7 @@ impl SvidOwner {
             entries,
             trust,
             commands,
+            check: None,
             in_flight: None,
             asked: Vec::new(),
             next,
@@ -112,10 +121,17 @@ impl SvidOwner {
         (cache, owner)
     }
 
+    /// Has `check` run before each publication: whoever is not entitled any more is to be found before the push.
+    #[must_use]
+    pub fn checked_by(mut self, check: Check) -> Self {
+        self.check = Some(check);
+        self
+    }
+
     /// Works until the last [`SvidCache`] is gone, or it is dropped.
     pub async fn run(mut self) {
         while let Some(action) = self.next_action().await {
-            self.apply(action, SystemTime::now());
+            self.apply(action, SystemTime::now()).await;
         }
     }
 
@@ -131,7 +147,7 @@ impl SvidOwner {
         }
     }
 
-    fn apply(&mut self, action: Action, now: SystemTime) {
+    async fn apply(&mut self, action: Action, now: SystemTime) {
         let mut dirty = self.entries_by_time(now);
         dirty |= match action {
             Action::Entries => self.set_entries(now),
@@ -145,6 +161,10 @@ impl SvidOwner {
         dirty |= self.drop_svids(&expired);
         dirty |= self.start(now);
         if dirty {
+            if let Some(check) = &self.check {
+                // A check that hangs must not keep valid SVIDs from anybody; it goes on by itself twice a second.
+                let _ = timeout(CHECKED_WITHIN, check()).await;
+            }
             self.publish();
         }
         self.tell_stats();
@@ -359,6 +379,12 @@ fn request(entry: &RegistrationEntry, now: SystemTime) -> SvidRequest {
 
 fn issued_bundle(trust: &Trust, generation: u64) -> Arc<IssuedBundle> {
     Arc::new(IssuedBundle { bundle: (*trust.bundle).clone(), generation, encodings: Default::default() })
+}
+
+impl fmt::Debug for SvidOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SvidOwner").field("generation", &self.generation).finish_non_exhaustive()
+    }
 }
 
 /// A source that ended changes no more.

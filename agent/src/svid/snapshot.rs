@@ -48,6 +48,17 @@ pub struct Identities {
     /// Entries that match but have no SVID yet.
     pub pending: usize,
     pub bundle: Arc<IssuedBundle>,
+    pub holder: Holder,
+}
+
+/// Whether a connection still speaks for its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    Current,
+    /// The process has changed, and would earn something else if it connected anew.
+    Outdated,
+    /// The process has ended.
+    Gone,
 }
 
 /// Wire bytes of one generation, made by the first stage that needs them and shared by all later readers.

@@ -9,13 +9,14 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     cache::Shared,
-    snapshot::{Identities, Snapshot},
+    snapshot::{Holder, Identities, Snapshot},
 };
 use crate::{
-    attestation::SelectorSet,
+    attestation::{SelectorSet, Standing},
     registration::{EntryIndex, RegistrationEntry},
 };
 
@@ -26,10 +27,12 @@ use crate::{
 pub struct Subscriber {
     shared: Arc<Shared>,
     published: watch::Receiver<u64>,
-    selectors: watch::Receiver<Arc<SelectorSet>>,
+    standing: watch::Receiver<Arc<Standing>>,
+    /// Told when the connection no longer speaks for its process.
+    over: CancellationToken,
     matched: Option<Matched>,
-    /// Generations of what was last returned, the bundle's last.
-    returned: Option<Vec<u64>>,
+    /// What was last returned: generations, the bundle's last, and for whom.
+    returned: Option<(Vec<u64>, Holder)>,
 }
 
 /// What the selectors match in one index, and from when to when.
@@ -43,15 +46,19 @@ struct Matched {
 }
 
 impl Subscriber {
-    pub(super) fn new(shared: Arc<Shared>, selectors: watch::Receiver<Arc<SelectorSet>>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        standing: watch::Receiver<Arc<Standing>>,
+        over: CancellationToken,
+    ) -> Self {
         let published = shared.published.subscribe();
-        Self { shared, published, selectors, matched: None, returned: None }
+        Self { shared, published, standing, over, matched: None, returned: None }
     }
 
     /// What the selectors earn now. SVIDs that are missing are asked for and counted as pending.
     pub fn current(&mut self) -> Identities {
         let identities = self.read(SystemTime::now());
-        self.returned = Some(generations(&identities));
+        self.returned = Some(state(&identities));
         identities
     }
 
@@ -62,9 +69,9 @@ impl Subscriber {
             // Marked as seen, then read: an update in between is seen twice, never missed.
             self.published.borrow_and_update();
             let identities = self.read(SystemTime::now());
-            let generations = generations(&identities);
-            if self.returned.as_ref() != Some(&generations) {
-                self.returned = Some(generations);
+            let state = state(&identities);
+            if self.returned.as_ref() != Some(&state) {
+                self.returned = Some(state);
                 return identities;
             }
             self.change().await;
@@ -88,31 +95,41 @@ impl Subscriber {
             // The sender lives in `shared`, so it outlasts this receiver.
             Ok(()) = self.published.changed() => {}
             // Without its sender nothing more will be learned of the process.
-            Ok(()) = self.selectors.changed() => {}
+            Ok(()) = self.standing.changed() => {}
             else => std::future::pending().await,
         }
     }
 
     fn read(&mut self, now: SystemTime) -> Identities {
         let snapshot = self.shared.snapshot.load_full();
-        let entries = self.entries(&snapshot, now);
+        // Marked as seen, then used, like `published`.
+        let standing = Arc::clone(&self.standing.borrow_and_update());
+        let entries = self.entries(&snapshot, &standing.selectors, now);
+        let holder = holder(&standing, &snapshot, entries, now);
         let svids: Vec<_> = entries
             .iter()
             .filter_map(|entry| snapshot.svids.get(&entry.id))
             .filter(|issued| now < issued.svid.not_after)
             .cloned()
             .collect();
-        Identities { pending: entries.len() - svids.len(), svids, bundle: snapshot.bundle.clone() }
+        let pending = entries.len() - svids.len();
+        if holder != Holder::Current {
+            self.over.cancel();
+        }
+        Identities { pending, svids, bundle: snapshot.bundle.clone(), holder }
     }
 
-    fn entries(&mut self, snapshot: &Snapshot, now: SystemTime) -> &[Arc<RegistrationEntry>] {
-        // Marked as seen, then used, like `published`.
-        let selectors = Arc::clone(&self.selectors.borrow_and_update());
-        if !self.matched.as_ref().is_some_and(|matched| matched.holds(&snapshot.index, &selectors, now)) {
+    fn entries(
+        &mut self,
+        snapshot: &Snapshot,
+        selectors: &Arc<SelectorSet>,
+        now: SystemTime,
+    ) -> &[Arc<RegistrationEntry>] {
+        if !self.matched.as_ref().is_some_and(|matched| matched.holds(&snapshot.index, selectors, now)) {
             let new = Matched {
-                entries: snapshot.index.matching(&selectors, now),
+                entries: snapshot.index.matching(selectors, now),
                 index: snapshot.index.clone(),
-                selectors,
+                selectors: Arc::clone(selectors),
                 from: now,
                 until: snapshot.index.next_expiry(now),
             };
@@ -146,6 +163,25 @@ impl Drop for Subscriber {
     }
 }
 
-fn generations(identities: &Identities) -> Vec<u64> {
-    identities.svids.iter().map(|issued| issued.generation).chain([identities.bundle.generation]).collect()
+/// A process that has changed and would earn what its connection does not is better off with a new one.
+fn holder(
+    standing: &Standing,
+    snapshot: &Snapshot,
+    entries: &[Arc<RegistrationEntry>],
+    now: SystemTime,
+) -> Holder {
+    let gains = |changed: &Arc<SelectorSet>| {
+        let earns = snapshot.index.matching(changed, now);
+        earns.iter().any(|entry| entries.iter().all(|other| other.id != entry.id))
+    };
+    match &standing.now {
+        _ if standing.gone => Holder::Gone,
+        Some(changed) if gains(changed) => Holder::Outdated,
+        _ => Holder::Current,
+    }
+}
+
+fn state(identities: &Identities) -> (Vec<u64>, Holder) {
+    let svids = identities.svids.iter().map(|issued| issued.generation);
+    (svids.chain([identities.bundle.generation]).collect(), identities.holder)
 }

@@ -15,10 +15,13 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::*;
+
+mod standing;
 use crate::{
-    attestation::{Selector, SelectorSet},
+    attestation::{Selector, SelectorSet, Standing},
     authority::{self, Authority, AuthorityConfig, AuthoritySource, KeyType, Signed, SvidRequest, Trust},
     registration::{EntryId, EntryIndex, RegistrationEntry},
 };
@@ -287,16 +290,16 @@ async fn subscribers_that_leave_are_forgotten() {
     let node = Node::start(vec![entry("a", 1)]);
     let mut first = node.cache.subscribe(caller(1));
     first.settled(SOON).await;
-    let (selectors, learned) = watch::channel(caller(1));
-    let mut second = node.cache.follow(learned);
+    let (standing, learned) = watch::channel(standing_of(1));
+    let mut second = node.cache.follow(learned, CancellationToken::new());
     second.current();
     drop(first);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(node.cache.stats().in_use, 1);
-    selectors.send_replace(caller(2));
+    standing.send_replace(standing_of(2));
     second.current();
     until(|| node.cache.stats().in_use == 0).await;
-    selectors.send_replace(caller(1));
+    standing.send_replace(standing_of(1));
     assert_eq!(second.settled(SOON).await.svids.len(), 1);
     until(|| node.cache.stats().in_use == 1).await;
     drop(second);
@@ -306,8 +309,8 @@ async fn subscribers_that_leave_are_forgotten() {
 #[tokio::test]
 async fn what_is_learned_later_wakes_a_subscriber_that_waits() {
     let node = Node::start(vec![entry("a", 1), entry("b", 2)]);
-    let (selectors, learned) = watch::channel(caller(1));
-    let mut subscriber = node.cache.follow(learned);
+    let (standing, learned) = watch::channel(standing_of(1));
+    let mut subscriber = node.cache.follow(learned, CancellationToken::new());
     let ids = |identities: &Identities| -> Vec<String> {
         identities.svids.iter().map(|issued| issued.entry.id.to_string()).collect()
     };
@@ -321,8 +324,12 @@ async fn what_is_learned_later_wakes_a_subscriber_that_waits() {
         }
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
-    selectors.send_replace(caller(2));
+    standing.send_replace(standing_of(2));
     timeout(SOON, waiting).await.unwrap().unwrap();
+}
+
+fn standing_of(uid: u32) -> Arc<Standing> {
+    Arc::new(Standing::new(caller(uid)))
 }
 
 #[tokio::test]

@@ -77,10 +77,32 @@ pub fn registry(node: Arc<Node>, attestor: &Attestor, limits: &Limits) -> Regist
         "Facts that could not be learned of an attested process",
         attestation.gaps.clone(),
     );
+    registry.register(
+        "attestations_shared",
+        "Connections whose process was attested already",
+        attestation.shared.clone(),
+    );
+    registry.register(
+        "processes_changed",
+        "Connected processes that were judged again, by what had changed",
+        attestation.changed.clone(),
+    );
+    registry.register("processes_ended", "Attested processes that ended", attestation.ended.clone());
+    registry.register(
+        "witness_silences",
+        "Questions that a container engine or another witness left unanswered",
+        attestation.silences.clone(),
+    );
+    registry.register_with_unit(
+        "sweep",
+        "How long one look at all connected processes took",
+        Unit::Seconds,
+        attestation.sweeps.clone(),
+    );
     registry.register("files_hashed", "Executables read to be hashed", attestation.hashed.clone());
     registry.register_with_unit(
         "attestation",
-        "How long an attestation took",
+        "From the first call of a connection to its selectors, by whether its process was known",
         Unit::Seconds,
         attestation.seconds.clone(),
     );
@@ -109,6 +131,7 @@ fn limits_in_force(limits: &Limits, connections: usize) -> LimitGauges {
         ("names_per_stream", limits.names_per_stream as f64),
         ("attestations", limits.attestations as f64),
         ("attestations_per_caller", limits.attestations_per_caller as f64),
+        ("attested_processes", limits.attested_processes as f64),
         ("preface_timeout", limits.preface_timeout.as_secs_f64()),
         ("first_request_timeout", limits.first_request_timeout.as_secs_f64()),
         ("attestation_timeout", limits.attestation_timeout.as_secs_f64()),
@@ -157,6 +180,8 @@ impl Collector for Asked {
             "Best evidence: 0 peercred, 1 pidfd, 2 kernel",
             f64::from(grade as u8 - Grade::Peercred as u8),
         )?;
+        let (remembered, evicted) = node.front.attestor.remembered();
+        gauge("attested_processes", "Attested processes that are remembered", remembered as f64)?;
         if let Some(processes) = &node.processes {
             gauge("processes", "Processes in the table", processes.counters().size as f64)?;
         }
@@ -180,6 +205,7 @@ impl Collector for Asked {
             "Readings of the entry files that kept the old entries",
             reloads.refused,
         )?;
+        counter("attested_processes_evicted", "Attested processes that were let go to make room", evicted)?;
         counter("svids_issued", "SVIDs issued", svids.issued_total)?;
         counter("svids_failed", "Issues that failed", svids.failed_total)?;
         if let Some(counters) = node.capture.as_ref().and_then(|capture| capture.counters().ok()) {

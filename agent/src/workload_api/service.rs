@@ -15,7 +15,7 @@ use vouch_proto::workload::{
 use crate::{
     caller::Caller,
     open::Open,
-    svid::{Identities, IssuedSvid, Subscriber},
+    svid::{Holder, Identities, IssuedSvid, Subscriber},
 };
 
 /// Serves the Workload API to callers that the front has put into a request's extensions.
@@ -127,9 +127,13 @@ impl<T> State<T> {
                 Some(identities) => identities,
                 None => state.subscriber.next().await,
             };
-            if identities.svids.is_empty() && identities.pending == 0 {
+            if identities.svids.is_empty() && identities.pending == 0 || identities.holder == Holder::Gone {
                 // Workload Endpoint §6, also when the identity is lost in mid-stream.
                 return Some((Err(Status::permission_denied("no identity issued")), None));
+            }
+            if identities.holder == Holder::Outdated {
+                let why = "process has changed since it connected, and would be served something else: connect again";
+                return Some((Err(Status::unavailable(why)), None));
             }
             let generations = (state.content.generations)(&identities);
             if identities.svids.is_empty() || state.sent.as_ref() == Some(&generations) {

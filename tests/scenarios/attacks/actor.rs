@@ -90,6 +90,11 @@ impl Heard {
         Self::default()
     }
 
+    /// Nothing but `identities`, or less: what was heard before something changed.
+    pub(super) fn is_within(&self, identities: &[&str]) -> bool {
+        self.workload_api.iter().chain(&self.sds).all(|heard| identities.contains(&heard.as_str()))
+    }
+
     /// The connection was closed on every call.
     pub(super) fn closed() -> Self {
         Self { closed: 1 + SECRETS.len(), ..Self::default() }

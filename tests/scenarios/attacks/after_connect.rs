@@ -1,4 +1,5 @@
-//! A process changes after it has connected.
+//! A process changes after it has connected. What is no longer true is taken from it, and what has become true is
+//! given to a new connection only.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -13,28 +14,28 @@ use super::{
 const TRIES: u32 = 100;
 
 #[test]
-fn a_program_that_takes_over_by_exec_has_the_identity_of_who_connected() {
+fn a_program_that_takes_over_by_exec_is_served_nothing() {
     require!(Need::Agent, Need::Root, Need::ConnectHook);
-    let mut stage = Stage::new(&["good", "evil"], |programs| programs.good_and_evil());
+    let mut stage = Stage::good_and_evil();
     let connect = steps(["connect", &stage.socket()]);
     let then = [steps(["exec", &stage.program("good")]), ask()].concat();
     for when in [When::BeforeAccept, When::AfterAccept] {
         let heard = stage.attack(when, user::STRANGER, &connect, &then);
-        assert_eq!(heard, Heard::only(&[EVIL]), "{when:?}");
+        assert_eq!(heard, Heard::nothing(), "{when:?}");
     }
 }
 
 #[test]
-fn a_child_that_asks_while_its_parent_looks_good_has_the_identity_of_who_connected() {
+fn a_child_that_asks_while_its_parent_looks_good_is_served_nothing() {
     require!(Need::Agent, Need::Root, Need::ConnectHook);
-    let mut stage = Stage::new(&["good", "evil"], |programs| programs.good_and_evil());
+    let mut stage = Stage::good_and_evil();
     let connect = steps(["connect", &stage.socket()]);
     let good = stage.program("good");
     let child = [steps(["await-exe", &good]), ask()].concat();
     let then = [fork(&child), steps(["exec", &good, "hold"])].concat();
     for when in [When::BeforeAccept, When::AfterAccept] {
         let heard = stage.attack(when, user::STRANGER, &connect, &then);
-        assert_eq!(heard, Heard::only(&[EVIL]), "{when:?}");
+        assert_eq!(heard, Heard::nothing(), "{when:?}");
     }
 }
 
@@ -43,7 +44,7 @@ fn a_child_that_asks_while_its_parent_looks_good_has_the_identity_of_who_connect
 #[test]
 fn an_exec_that_is_held_in_its_middle_earns_nothing() {
     require!(Need::Agent, Need::Root, Need::ConnectHook);
-    let mut stage = Stage::new(&["good", "evil"], |programs| programs.good_and_evil());
+    let mut stage = Stage::good_and_evil();
     let connect = steps(["connect", &stage.socket()]);
     let (good, crowded, locked) = (stage.program("good"), stage.mark(), stage.mark());
     let child = [steps(["lock", &crowded, "touch", &locked, "await-exe", &good]), ask()].concat();
@@ -53,13 +54,13 @@ fn an_exec_that_is_held_in_its_middle_earns_nothing() {
         steps(["await", &locked, "crowd", &crowded, "exec", &good, "hold"]),
     ];
     let heard = stage.attack(When::AfterAccept, user::STRANGER, &connect, &then.concat());
-    assert_eq!(heard, Heard::only(&[EVIL]));
+    assert_eq!(heard, Heard::nothing());
 }
 
 #[test]
 fn no_try_of_many_hits_a_moment_in_which_the_takeover_works() {
     require!(Need::Agent, Need::Root, Need::ConnectHook);
-    let stage = Stage::new(&["good", "evil"], |programs| programs.good_and_evil());
+    let stage = Stage::good_and_evil();
     let (evil, good) = (stage.program("evil"), stage.program("good"));
     let connect = steps([&evil, "connect", &stage.socket()]);
     let child = [steps(["await-exe", &good]), ask()].concat();
@@ -69,7 +70,7 @@ fn no_try_of_many_hits_a_moment_in_which_the_takeover_works() {
     ] {
         for number in 0..TRIES / 2 {
             let heard = stage.start(user::STRANGER, &[&*connect, &rest].concat()).hear();
-            assert_eq!(heard, Heard::only(&[EVIL]), "{asker}, try {number}");
+            assert!(heard.is_within(&[EVIL]), "{asker}, try {number}: {heard:?}");
         }
     }
 }
@@ -77,8 +78,7 @@ fn no_try_of_many_hits_a_moment_in_which_the_takeover_works() {
 #[test]
 fn a_program_that_runs_as_root_does_not_lend_its_user_to_who_connected() {
     require!(Need::Agent, Need::Root, Need::ConnectHook, Need::SetUid);
-    // Without hooks the agent sees that something changed, but not what it was.
-    for (hooks, expected) in [("require", Heard::only(&[EVIL])), ("off", Heard::nothing())] {
+    for hooks in ["require", "off"] {
         let entries = vec![entry_of_user(ROOT, 0), entry_of_user(EVIL, user::STRANGER)];
         let set = |settings: Settings| settings.set("kernel.hooks", hooks);
         let mut stage = Stage::with(&["evil", "raised"], |_| entries, set);
@@ -88,7 +88,7 @@ fn a_program_that_runs_as_root_does_not_lend_its_user_to_who_connected() {
         let then = [steps(["exec", &raised]), ask()].concat();
         for when in [When::BeforeAccept, When::AfterAccept] {
             let heard = stage.attack(when, user::STRANGER, &connect, &then);
-            assert_eq!(heard, expected, "{when:?} {hooks}");
+            assert_eq!(heard, Heard::nothing(), "{when:?} {hooks}");
         }
     }
 }
@@ -107,7 +107,7 @@ fn a_move_to_the_cgroup_of_a_victim_earns_nothing() {
     for when in [When::BeforeAccept, When::AfterAccept] {
         // By root, who may: an unprivileged process is moved by who manages it.
         let heard = stage.attack(when, 0, &connect, &[&*enter, &ask()].concat());
-        assert_eq!(heard, Heard::only(&[EVIL]), "{when:?}");
+        assert_eq!(heard, Heard::nothing(), "{when:?}");
     }
 }
 
@@ -116,12 +116,12 @@ fn a_move_to_the_cgroup_of_a_victim_earns_nothing() {
 #[test]
 fn a_disguise_that_is_put_on_after_connecting_earns_nothing() {
     require!(Need::Agent, Need::Root, Need::ConnectHook, Need::UserNamespaces);
-    let mut stage = Stage::new(&["good", "evil"], |programs| programs.good_and_evil());
+    let mut stage = Stage::good_and_evil();
     let connect = steps(["connect", &stage.socket()]);
     let then = [steps(["own-users", "disguise", &stage.program("good")]), ask()].concat();
     for when in [When::BeforeAccept, When::AfterAccept] {
         let heard = stage.attack(when, user::STRANGER, &connect, &then);
-        assert_eq!(heard, Heard::only(&[EVIL]), "{when:?}");
+        assert_eq!(heard, Heard::nothing(), "{when:?}");
     }
 }
 
@@ -129,13 +129,13 @@ fn a_disguise_that_is_put_on_after_connecting_earns_nothing() {
 #[test]
 fn a_disguise_that_comes_and_goes_earns_nothing() {
     require!(Need::Agent, Need::Root, Need::ConnectHook, Need::UserNamespaces);
-    let stage = Stage::new(&["good", "evil"], |programs| programs.good_and_evil());
+    let stage = Stage::good_and_evil();
     let (connect, good) =
         (steps([&stage.program("evil"), "connect", &stage.socket()]), stage.program("good"));
     for disguise in [steps(["own-users", "flicker", &good]), steps(["flicker-by-helper", &good])] {
         for number in 0..TRIES / 2 {
             let heard = stage.start(user::STRANGER, &[&*connect, &disguise, &ask()].concat()).hear();
-            assert_eq!(heard, Heard::only(&[EVIL]), "{disguise:?}, try {number}");
+            assert!(heard.is_within(&[EVIL]), "{disguise:?}, try {number}: {heard:?}");
         }
     }
 }

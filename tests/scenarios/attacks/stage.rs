@@ -10,11 +10,11 @@ use std::{
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::Value;
 use tempfile::TempDir;
-use vouch_tests::{Agent, Cgroup, Settings, agent::temporary_dir, eventually, http};
+use vouch_tests::{Agent, Cgroup, Settings, agent::temporary_dir, eventually, http, user};
 
 use super::{
     actor::{Actor, Heard, ask, steps},
-    programs::{Programs, text},
+    programs::{EVIL, GOOD, Programs, text},
 };
 
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
@@ -39,6 +39,14 @@ impl Stage {
     /// `entries` are made when the programs are there.
     pub(super) fn new(programs: &[&str], entries: impl FnOnce(&Programs) -> Vec<Value>) -> Self {
         Self::with(programs, entries, |settings| settings.set("kernel.hooks", "require"))
+    }
+
+    /// Two programs, each of which is served its own when it plays no trick.
+    pub(super) fn good_and_evil() -> Self {
+        let stage = Self::new(&["good", "evil"], |programs| programs.good_and_evil());
+        assert_eq!(stage.honest("good", user::STRANGER), Heard::only(&GOOD));
+        assert_eq!(stage.honest("evil", user::STRANGER), Heard::only(&[EVIL]));
+        stage
     }
 
     pub(super) fn with(

@@ -17,7 +17,7 @@ use crate::{
     registration::{EntryId, RegistrationEntry},
     sds::names::NamesConfig,
     spiffe::{Bundle, PrivateKey, X509Svid},
-    svid::{IssuedBundle, IssuedSvid},
+    svid::{Holder, IssuedBundle, IssuedSvid},
 };
 
 fn names() -> Names {
@@ -50,7 +50,7 @@ fn bundle(roots: &[u8], generation: u64) -> Arc<IssuedBundle> {
 }
 
 fn identities(svids: Vec<Arc<IssuedSvid>>) -> Identities {
-    Identities { svids, pending: 0, bundle: bundle(&[1], 1) }
+    Identities { svids, pending: 0, bundle: bundle(&[1], 1), holder: Holder::Current }
 }
 
 fn ask(names: &[&str], nonce: &str) -> Request {

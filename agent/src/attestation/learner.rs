@@ -1,0 +1,179 @@
+//! What the kernel, procfs and the file system say of one process. Reads files, so it runs off the async threads.
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::sync::watch;
+
+use super::{
+    draft::Draft,
+    files::{Executable, Hashes, PathRule},
+    kernel_facts::{believes_executable, kernel_facts},
+    look::{About, Changes, Look},
+    names::Names,
+    proc_status::Status,
+    selector::Selector,
+    user_namespace,
+};
+use crate::kernel::{Capture, Namespaces, Sighting};
+
+/// Learns local facts: of `unix` and of `kernel`.
+#[derive(Debug)]
+pub(super) struct Learner {
+    pub(super) path: PathRule,
+    pub(super) hash_size_limit: u64,
+    pub(super) capture: Option<Arc<Capture>>,
+    /// The namespaces that count as the host's own.
+    pub(super) host: Option<Namespaces>,
+    pub(super) names: Names,
+    pub(super) hashes: Hashes,
+    /// Some entry names `unix:sha256`.
+    pub(super) hash_wanted: watch::Sender<bool>,
+}
+
+/// Facts that may take long, or never come: each is a gap until it is there.
+pub(super) const SLOW: [&str; 5] = ["user", "group", "supplementary_group", "path", "sha256"];
+/// Facts about the file that the process executes.
+pub(super) const OF_EXECUTABLE: [&str; 2] = ["path", "sha256"];
+const GONE: &str = "the process is no longer what it was";
+
+impl Learner {
+    pub(super) fn draft() -> Draft {
+        Draft::with_gaps(SLOW.map(unix))
+    }
+
+    /// Everything, the quick facts first.
+    pub(super) fn learn(&self, about: &About, draft: &Draft) {
+        self.learn_quick(about, draft);
+        self.learn_executable(about, draft);
+    }
+
+    /// What needs no look at the executable.
+    pub(super) fn learn_quick(&self, about: &About, draft: &Draft) {
+        draft.charge("kernel", || {
+            draft.edit(|set| match &about.look {
+                Look::Kernel(seen) => {
+                    let (cgroup, host) = (about.cgroup.as_deref(), self.host.as_ref());
+                    kernel_facts(seen, cgroup, &about.containment, host, set);
+                    None
+                }
+                Look::Procfs(_) => {
+                    set.mark_gap(Selector::new("kernel", ""));
+                    Some(format!("evidence of grade {} says nothing of it", about.grade))
+                }
+            })
+        });
+        draft.charge("unix", || {
+            draft.edit(|set| {
+                set.insert(unix(format!("uid:{}", about.uid)));
+                set.insert(unix(format!("gid:{}", about.gid)));
+            });
+            let groups = self.groups(about);
+            draft.edit(|set| match &groups {
+                Some(groups) => groups.iter().for_each(|gid| {
+                    set.insert(unix(format!("supplementary_gid:{gid}")));
+                }),
+                None => set.mark_gap(unix("supplementary_gid")),
+            });
+            self.learn_names(about, groups.as_deref(), draft);
+            groups.is_none().then(|| GONE.to_owned())
+        });
+    }
+
+    fn learn_names(&self, about: &About, groups: Option<&[u32]>, draft: &Draft) {
+        let settle = |field: &str, names: Vec<String>| {
+            let selectors = names.into_iter().map(|name| unix(format!("{field}:{name}")));
+            draft.edit(|set| set.settle(&unix(field), selectors));
+        };
+        let now = Instant::now();
+        settle("user", self.names.user(about.uid, now).into_iter().collect());
+        settle("group", self.names.group(about.gid, now).into_iter().collect());
+        if let Some(groups) = groups {
+            settle(
+                "supplementary_group",
+                groups.iter().filter_map(|gid| self.names.group(*gid, now)).collect(),
+            );
+        }
+    }
+
+    /// Supplementary groups as in the look; where there are more than it holds, those of now, if nothing has changed.
+    fn groups(&self, about: &About) -> Option<Vec<u32>> {
+        match &about.look {
+            Look::Procfs(seen) => Some(seen.status.groups.clone()),
+            Look::Kernel(seen) => match seen.task.supplementary_groups() {
+                Some(groups) => Some(groups.to_vec()),
+                None => {
+                    let groups = Status::read(about.pid).ok()?.groups;
+                    let changes = self.changes(about)?;
+                    (!changes.exec && !changes.credentials).then_some(groups)
+                }
+            },
+        }
+    }
+
+    /// The path and the hash of the executable, if it is the file of the look.
+    pub(super) fn learn_executable(&self, about: &About, draft: &Draft) {
+        let mut executable = None;
+        draft.charge("unix:path", || {
+            executable = self.executable(about);
+            let opened = executable.as_ref()?;
+            let Some(path) = opened.path(self.path) else {
+                return Some("the agent finds another file at the path of the executable".to_owned());
+            };
+            draft.edit(|set| set.settle(&unix("path"), [unix(format!("path:{path}"))]));
+            None
+        });
+        let Some(executable) = executable.filter(|_| *self.hash_wanted.borrow()) else { return };
+        draft.charge("unix:sha256", || match self.hashes.sha256(&executable, self.hash_size_limit) {
+            Ok(hash) => {
+                draft.edit(|set| set.settle(&unix("sha256"), [unix(format!("sha256:{hash}"))]));
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "executable has no unix:sha256 (W0411)");
+                Some(error.to_string())
+            }
+        });
+    }
+
+    fn executable(&self, about: &About) -> Option<Executable> {
+        let opened = Executable::of(about.pid).ok()?;
+        match &about.look {
+            Look::Kernel(seen) => {
+                // The exec counter does not tell of a file that was put in the place of the executable.
+                let same_file = seen.task.exe.is_some_and(|recorded| opened.is(&recorded));
+                let believed = same_file && self.believes(seen);
+                // Afterwards: who has left by now may have chosen the file.
+                let changes = self.changes(about).filter(|_| believed)?;
+                (!changes.exec && !changes.executable).then_some(opened)
+            }
+            Look::Procfs(_) => user_namespace::is_ours(about.pid).then_some(opened),
+        }
+    }
+
+    fn believes(&self, seen: &Sighting) -> bool {
+        believes_executable(seen, self.host.as_ref())
+    }
+
+    /// What has changed since the look; `None` when the process is gone.
+    fn changes(&self, about: &About) -> Option<Changes> {
+        Some(self.look(about)?.changes_since(&about.look))
+    }
+
+    /// Looks again at the process of an earlier look; `None` when it is gone.
+    pub(super) fn look(&self, about: &About) -> Option<Look> {
+        match &about.look {
+            Look::Kernel(before) => {
+                let now = self.capture.as_ref()?.inspect(about.pid).ok().flatten()?;
+                let same_run =
+                    now.task.pid_ino == before.task.pid_ino && now.task.start_time == before.task.start_time;
+                same_run.then(|| Look::Kernel(Box::new(now)))
+            }
+            // That it is the same run, its pidfd or its start time says.
+            Look::Procfs(_) => Look::by_procfs(about.pid),
+        }
+    }
+}
+
+fn unix(value: impl Into<Box<str>>) -> Selector {
+    Selector::new("unix", value)
+}

@@ -1,0 +1,168 @@
+//! One look at a process, and what differs between two of them.
+
+use std::{fs, path::PathBuf};
+
+use super::{
+    container::Containment,
+    peer::{Grade, Peer, Proof, containment, procfs_cgroup},
+    proc_status::Status,
+};
+use crate::kernel::{Capture, Sighting, Task};
+
+/// A process at one instant, as far as its selectors depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Look {
+    /// By the kernel's own programs.
+    Kernel(Box<Sighting>),
+    /// By procfs, where there are none.
+    Procfs(Box<Procfs>),
+}
+
+/// Nothing in it makes procfs touch the file system that the executable is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Procfs {
+    pub(super) status: Status,
+    pub(super) executable: Option<PathBuf>,
+    pub(super) cgroup: Option<String>,
+}
+
+/// A process about which selectors are learned.
+#[derive(Debug, Clone)]
+pub(super) struct About {
+    pub(super) pid: u32,
+    /// Effective, in the initial user namespace.
+    pub(super) uid: u32,
+    /// Effective, in the initial user namespace.
+    pub(super) gid: u32,
+    pub(super) grade: Grade,
+    pub(super) look: Look,
+    /// Path from the cgroup2 root, when it is known.
+    pub(super) cgroup: Option<String>,
+    pub(super) containment: Containment,
+}
+
+/// What differs between two looks at one run of one process. Metrics name each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    pub(super) exec: bool,
+    /// The file that the kernel calls its executable, or its name, without an exec.
+    pub(super) executable: bool,
+    pub(super) credentials: bool,
+    pub(super) cgroup: bool,
+    /// Namespaces, seccomp.
+    pub(super) confinement: bool,
+}
+
+impl Look {
+    /// Reads procfs; `None` when the process cannot be seen.
+    pub(super) fn by_procfs(pid: u32) -> Option<Self> {
+        let status = Status::read(pid).ok()?;
+        let executable = fs::read_link(format!("/proc/{pid}/exe")).ok();
+        Some(Self::Procfs(Box::new(Procfs { status, executable, cgroup: procfs_cgroup(pid) })))
+    }
+
+    /// What has changed since `before`, a look at the same run of the same process.
+    pub(super) fn changes_since(&self, before: &Self) -> Changes {
+        match (self, before) {
+            (Self::Kernel(now), Self::Kernel(before)) => Changes::of_tasks(&now.task, &before.task),
+            (Self::Procfs(now), Self::Procfs(before)) => Changes {
+                executable: now.executable != before.executable,
+                credentials: now.status != before.status,
+                cgroup: now.cgroup != before.cgroup,
+                ..Changes::default()
+            },
+            // Evidence of another grade is no evidence of sameness.
+            _ => Changes { exec: true, ..Changes::default() },
+        }
+    }
+}
+
+impl Changes {
+    pub(super) fn of_tasks(now: &Task, before: &Task) -> Self {
+        Self {
+            exec: now.exec_count != before.exec_count,
+            executable: now.exe != before.exe,
+            credentials: (now.uid, now.gid, now.euid, now.egid)
+                != (before.uid, before.gid, before.euid, before.egid)
+                || now.supplementary_groups() != before.supplementary_groups()
+                || now.capabilities != before.capabilities
+                || now.no_new_privs != before.no_new_privs,
+            cgroup: now.cgroup_id != before.cgroup_id,
+            confinement: now.namespaces != before.namespaces || now.seccomp != before.seccomp,
+        }
+    }
+
+    pub(super) fn any(self) -> bool {
+        self != Self::default()
+    }
+
+    /// The first of them, for a label.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self { exec: true, .. } => "exec",
+            Self { executable: true, .. } => "executable",
+            Self { credentials: true, .. } => "credentials",
+            Self { cgroup: true, .. } => "cgroup",
+            _ => "confinement",
+        }
+    }
+}
+
+impl About {
+    /// The peer of a connection, when it connected; below grade kernel as procfs shows it now.
+    pub(super) fn peer(peer: &Peer) -> Option<Self> {
+        let look = match &peer.proof {
+            Proof::Kernel { connect, .. } => Look::Kernel(connect.clone()),
+            Proof::Pidfd { .. } | Proof::StartTime { .. } => Look::by_procfs(peer.pid)?,
+        };
+        Some(Self {
+            pid: peer.pid,
+            uid: peer.uid,
+            gid: peer.gid,
+            grade: peer.grade,
+            look,
+            cgroup: peer.cgroup.clone(),
+            containment: peer.containment.clone(),
+        })
+    }
+
+    /// Effective ids in the look: below grade kernel it is later than the connection.
+    pub(super) fn ids_of_look(&self) -> (u32, u32) {
+        match &self.look {
+            Look::Kernel(seen) => (seen.task.euid, seen.task.egid),
+            Look::Procfs(seen) => (seen.status.euid, seen.status.egid),
+        }
+    }
+
+    /// A process as it is now, with the best evidence there is; `None` when it cannot be seen.
+    pub(super) fn of_process(pid: u32, capture: Option<&Capture>) -> Option<Self> {
+        let seen = capture.and_then(|capture| capture.inspect(pid).ok().flatten());
+        let (grade, look) = match seen {
+            Some(seen) => (Grade::Kernel, Look::Kernel(Box::new(seen))),
+            None => (Grade::Pidfd, Look::by_procfs(pid)?),
+        };
+        let unknown = Self {
+            pid,
+            uid: 0,
+            gid: 0,
+            grade,
+            look: look.clone(),
+            cgroup: None,
+            containment: Containment::Unsure,
+        };
+        Some(unknown.later(look, capture))
+    }
+
+    /// The same process at a later look.
+    pub(super) fn later(&self, look: Look, capture: Option<&Capture>) -> Self {
+        let (uid, gid, cgroup) = match &look {
+            Look::Kernel(seen) => {
+                let path = capture.and_then(|capture| capture.cgroup_path(seen.task.cgroup_id).ok());
+                (seen.task.euid, seen.task.egid, path)
+            }
+            Look::Procfs(seen) => (seen.status.euid, seen.status.egid, seen.cgroup.clone()),
+        };
+        let containment = containment(cgroup.as_deref());
+        Self { uid, gid, look, cgroup, containment, ..self.clone() }
+    }
+}
