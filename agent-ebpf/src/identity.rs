@@ -36,12 +36,17 @@ fn describe_with(task: u64, credentials: u64, identity: &mut Identity) {
     describe_thread_group(task, identity);
 }
 
+/// The parent may be any thread of its group; the group began with the first.
 #[inline(always)]
 fn describe_parent(task: u64, identity: &mut Identity) {
     let parent: u64 = field(task, offset!(task_real_parent));
-    if parent != 0 {
-        identity.parent_tgid = field(parent, offset!(task_tgid));
-        identity.parent_start_time_ns = field(parent, offset!(task_start_boottime));
+    if parent == 0 {
+        return;
+    }
+    identity.parent_tgid = field(parent, offset!(task_tgid));
+    let leader: u64 = field(parent, offset!(task_group_leader));
+    if leader != 0 {
+        identity.parent_start_time_ns = field(leader, offset!(task_start_boottime));
     }
 }
 

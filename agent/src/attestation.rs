@@ -4,9 +4,11 @@
 //! once, off the async threads, and checks afterwards that it looked at the same run of the same process.
 
 mod attestor;
+mod capabilities;
 mod container;
 mod draft;
 mod files;
+mod fsverity;
 mod kernel_facts;
 mod learner;
 mod look;
@@ -24,6 +26,7 @@ mod vigil;
 mod witness;
 
 pub use attestor::{Attested, Attestor, AttestorConfig, Error};
+pub use capabilities::CAPABILITIES;
 pub use container::{Container, Containment};
 pub use draft::Cost;
 pub use files::PathRule;

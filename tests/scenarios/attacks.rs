@@ -8,6 +8,7 @@
 mod actor;
 mod after_connect;
 mod death;
+mod facts;
 mod namespaces;
 mod programs;
 mod rings;

@@ -78,6 +78,10 @@ impl Executable {
         version.inode == recorded.inode && (same_device || device.0 == 0 && same_time)
     }
 
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// The path for `unix:path`; `None` when it may not be believed.
     pub(super) fn path(&self, rule: PathRule) -> Option<&str> {
         let believed = match rule {

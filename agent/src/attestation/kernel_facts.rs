@@ -1,10 +1,13 @@
-//! `kernel:*` selectors: what the record of the `connect()` itself says.
+//! `kernel:*` selectors: what the record of the `connect()` itself says, and what files tell about it.
 
 use super::{
+    capabilities,
     container::Containment,
+    files::{Executable, PathRule},
+    fsverity,
     selector::{Selector, SelectorSet},
 };
-use crate::kernel::{Namespaces, Provenance, Sighting};
+use crate::kernel::{Capture, Namespaces, Provenance, Seccomp, Sighting, Task};
 
 /// What may be said of a record. `cgroup` is the path of its cgroup, unless that was removed since, and
 /// `containment` what the path says; `host` are the namespaces of the host. What is not known is a gap.
@@ -18,20 +21,80 @@ pub(super) fn kernel_facts(
     host: Option<&Namespaces>,
     set: &mut SelectorSet,
 ) {
-    let own = &sighting.task.namespaces;
+    let (task, own) = (&sighting.task, &sighting.task.namespaces);
     let facts = [
         ("userns", side(own.user, host.map(|host| host.user))),
         ("netns", side(own.net, host.map(|host| host.net))),
+        ("pidns", side(own.pid, host.map(|host| host.pid))),
+        ("mntns", side(own.mnt, host.map(|host| host.mnt))),
+        ("no_new_privs", Some(task.no_new_privs.to_string())),
+        ("seccomp", seccomp(task.seccomp)),
         ("exe", executable(sighting, host)),
         ("cgroup", cgroup.map(str::to_owned)),
         ("container", container(containment, own, host)),
     ];
     for (name, value) in facts {
-        match value {
-            Some(value) => set.insert(Selector::new("kernel", format!("{name}:{value}"))),
-            None => set.mark_gap(Selector::new("kernel", name)),
-        }
+        say(name, value, set);
     }
+    match capabilities(task, host) {
+        Some(names) => names.for_each(|name| say("cap", Some(name), set)),
+        None => say("cap", None, set),
+    }
+}
+
+/// What is said of files: the executable's fs-verity digest, and what the process was launched by. `executable` is the
+/// opened file if it is the recorded one and believed.
+///
+/// May wait for a file system, so it belongs off the async threads.
+pub(super) fn file_facts(
+    sighting: &Sighting,
+    executable: Option<&Executable>,
+    capture: &Capture,
+    set: &mut SelectorSet,
+) {
+    match executable.map(|executable| fsverity::digest(executable.file())) {
+        // That there is none is a fact as well.
+        Some(Ok(None)) => {}
+        Some(Ok(digest)) => say("fsverity", digest, set),
+        Some(Err(_)) | None => say("fsverity", None, set),
+    }
+    say("parent_exe", parent_executable(sighting, capture), set);
+}
+
+fn say(name: &str, value: Option<String>, set: &mut SelectorSet) {
+    match value {
+        Some(value) => set.insert(Selector::new("kernel", format!("{name}:{value}"))),
+        None => set.mark_gap(Selector::new("kernel", name)),
+    }
+}
+
+/// Where the agent finds the file that the process's maker executed when it made the process. Only while that maker is
+/// still the parent and still executes that file: an orphan's parent is somebody else.
+fn parent_executable(sighting: &Sighting, capture: &Capture) -> Option<String> {
+    let (launcher, recorded) = (sighting.launcher?, sighting.task.parent);
+    let opened = Executable::of(recorded.pid).ok().filter(|opened| opened.is(&launcher))?;
+    // Afterwards: so that it was the parent's, and not that of a later process with its number.
+    let parent = capture.inspect(recorded.pid).ok().flatten()?.task;
+    let executes = parent.exe.is_some_and(|exe| exe.is_same_file(&launcher));
+    let still_there = parent.start_time == recorded.start_time && executes;
+    opened.path(PathRule::Verified).filter(|_| still_there).map(str::to_owned)
+}
+
+fn seccomp(mode: Seccomp) -> Option<String> {
+    let name = match mode {
+        Seccomp::Off => "off",
+        Seccomp::Strict => "strict",
+        Seccomp::Filter => "filter",
+        Seccomp::Unknown => return None,
+    };
+    Some(name.to_owned())
+}
+
+/// Only what counts on the host: whoever makes a user namespace has every capability in it, and none outside.
+fn capabilities(task: &Task, host: Option<&Namespaces>) -> Option<impl Iterator<Item = String>> {
+    let own = task.namespaces.user;
+    let effective = if own == host?.user { task.capabilities } else { 0 };
+    (own != 0).then(|| capabilities::names(effective))
 }
 
 /// Whether a namespace is the host's; 0 is one that is not known.
@@ -70,10 +133,9 @@ pub(super) fn believes_executable(sighting: &Sighting, host: Option<&Namespaces>
 
 #[cfg(test)]
 mod tests {
-    use vouch_abi::Identity;
+    use vouch_abi::{Identity, seccomp};
 
     use super::*;
-    use crate::kernel::Task;
 
     const HOST: Namespaces = Namespaces { pid: 1, mnt: 2, net: 3, user: 4, cgroup: 5 };
 
@@ -85,7 +147,9 @@ mod tests {
             pid_namespace: HOST.pid,
             net_namespace: HOST.net,
             user_namespace: HOST.user,
+            mnt_namespace: HOST.mnt,
             cgroup_namespace: HOST.cgroup,
+            seccomp: seccomp::OFF,
             ..Identity::default()
         }
     }
@@ -116,6 +180,7 @@ mod tests {
         let (ssh, here) = (Some("/ssh.service"), Provenance::Executed);
         let own = Identity {
             pid_namespace: 91,
+            mnt_namespace: 92,
             net_namespace: 93,
             user_namespace: 94,
             cgroup_namespace: 95,
@@ -131,6 +196,22 @@ mod tests {
             ("netns", of_host(), here, ssh, host, Some("host")),
             ("netns", own, here, ssh, host, Some("own")),
             ("netns", gone, here, ssh, host, None),
+            ("pidns", of_host(), here, ssh, host, Some("host")),
+            ("pidns", own, here, ssh, host, Some("own")),
+            ("pidns", own, here, ssh, None, None),
+            ("mntns", of_host(), here, ssh, host, Some("host")),
+            ("mntns", own, here, ssh, host, Some("own")),
+            ("mntns", Identity { mnt_namespace: 0, ..own }, here, ssh, host, None),
+            ("no_new_privs", of_host(), here, ssh, host, Some("false")),
+            ("no_new_privs", Identity { no_new_privs: 1, ..of_host() }, here, ssh, host, Some("true")),
+            ("seccomp", of_host(), here, ssh, host, Some("off")),
+            ("seccomp", Identity { seccomp: seccomp::STRICT, ..own }, here, ssh, host, Some("strict")),
+            ("seccomp", Identity { seccomp: seccomp::FILTER, ..own }, here, ssh, host, Some("filter")),
+            ("seccomp", Identity { seccomp: seccomp::UNKNOWN, ..own }, here, ssh, host, None),
+            ("seccomp", Identity { seccomp: 9, ..own }, here, ssh, host, None),
+            ("cap", Identity { capabilities: 1 << 12, ..of_host() }, here, ssh, host, Some("net_admin")),
+            ("cap", Identity { capabilities: 1 << 12, ..of_host() }, here, ssh, None, None),
+            ("cap", Identity { capabilities: 1 << 12, ..gone }, here, ssh, host, None),
             ("exe", of_host(), here, ssh, host, Some("8:1:42")),
             ("exe", of_host(), Provenance::Replaced, ssh, host, None),
             ("exe", Identity { exe_inode: 0, ..of_host() }, here, ssh, host, None),
@@ -149,5 +230,22 @@ mod tests {
             let found = said(name, identity, executable, cgroup, host);
             assert_eq!(found.as_deref(), expected, "{name} of {identity:?} in {cgroup:?}");
         }
+    }
+
+    #[test]
+    fn capabilities_count_on_the_host_alone_and_their_absence_is_a_fact() {
+        let said = |identity: Identity| {
+            let sighting =
+                Sighting { task: Task::from(&identity), executable: Provenance::Executed, launcher: None };
+            let mut set = SelectorSet::default();
+            kernel_facts(&sighting, None, &Containment::Unsure, Some(&HOST), &mut set);
+            assert!(set.surely_lacks(&Selector::new("kernel", "cap:sys_admin")));
+            let names = set.iter().filter_map(|selector| selector.value().strip_prefix("cap:"));
+            names.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(said(of_host()), [""; 0]);
+        let two = Identity { capabilities: 1 << 5 | 1 << 39, ..of_host() };
+        assert_eq!(said(two), ["bpf", "kill"]);
+        assert_eq!(said(Identity { user_namespace: 94, capabilities: u64::MAX, ..two }), [""; 0]);
     }
 }

@@ -7,11 +7,11 @@ use tokio::sync::watch;
 use super::{
     draft::Draft,
     files::{Executable, Hashes, PathRule},
-    kernel_facts::{believes_executable, kernel_facts},
+    kernel_facts::{believes_executable, file_facts, kernel_facts},
     look::{About, Changes, Look},
     names::Names,
     proc_status::Status,
-    selector::Selector,
+    selector::{Selector, SelectorSet},
     user_namespace,
 };
 use crate::kernel::{Capture, Namespaces, Sighting};
@@ -31,14 +31,32 @@ pub(super) struct Learner {
 }
 
 /// Facts that may take long, or never come: each is a gap until it is there.
-pub(super) const SLOW: [&str; 5] = ["user", "group", "supplementary_group", "path", "sha256"];
-/// Facts about the file that the process executes.
-pub(super) const OF_EXECUTABLE: [&str; 2] = ["path", "sha256"];
+pub(super) const SLOW: [(&str, &str); 7] = [
+    ("unix", "user"),
+    ("unix", "group"),
+    ("unix", "supplementary_group"),
+    ("unix", "path"),
+    ("unix", "sha256"),
+    ("kernel", "fsverity"),
+    ("kernel", "parent_exe"),
+];
+/// Those about the file that the process executes.
+pub(super) const OF_EXECUTABLE: [(&str, &str); 3] =
+    [("unix", "path"), ("unix", "sha256"), ("kernel", "fsverity")];
+/// That about its making, which nothing changes.
+pub(super) const OF_BIRTH: [(&str, &str); 1] = [("kernel", "parent_exe")];
 const GONE: &str = "the process is no longer what it was";
 
 impl Learner {
     pub(super) fn draft() -> Draft {
-        Draft::with_gaps(SLOW.map(unix))
+        Draft::with_gaps(SLOW.map(|(kind, field)| Selector::new(kind, field)))
+    }
+
+    /// For a process whose facts of files are known.
+    pub(super) fn draft_without_files() -> Draft {
+        let of_names =
+            SLOW.into_iter().filter(|slow| !OF_EXECUTABLE.contains(slow) && !OF_BIRTH.contains(slow));
+        Draft::with_gaps(of_names.map(|(kind, field)| Selector::new(kind, field)))
     }
 
     /// Everything, the quick facts first.
@@ -110,7 +128,7 @@ impl Learner {
         }
     }
 
-    /// The path and the hash of the executable, if it is the file of the look.
+    /// What files tell: the path, the digests and the maker of the executable, if it is the file of the look.
     pub(super) fn learn_executable(&self, about: &About, draft: &Draft) {
         let mut executable = None;
         draft.charge("unix:path", || {
@@ -122,6 +140,20 @@ impl Learner {
             draft.edit(|set| set.settle(&unix("path"), [unix(format!("path:{path}"))]));
             None
         });
+        if let (Look::Kernel(seen), Some(capture)) = (&about.look, &self.capture) {
+            draft.charge("kernel:files", || {
+                let mut said = SelectorSet::default();
+                file_facts(seen, executable.as_ref(), capture, &mut said);
+                for field in ["fsverity", "parent_exe"] {
+                    let gap = Selector::new("kernel", field);
+                    if !said.gaps().any(|other| *other == gap) {
+                        let found = said.iter().filter(|selector| selector.field() == field).cloned();
+                        draft.edit(|set| set.settle(&gap, found));
+                    }
+                }
+                None
+            });
+        }
         let Some(executable) = executable.filter(|_| *self.hash_wanted.borrow()) else { return };
         draft.charge("unix:sha256", || match self.hashes.sha256(&executable, self.hash_size_limit) {
             Ok(hash) => {

@@ -10,7 +10,7 @@ use tokio::sync::{OnceCell, watch};
 
 use super::{
     draft::Cost,
-    learner::{OF_EXECUTABLE, SLOW},
+    learner::{OF_BIRTH, OF_EXECUTABLE, SLOW},
     look::{About, Changes, Look},
     peer::{CallerKey, Grade, Peer, pidfd_of},
     selector::{Selector, SelectorSet},
@@ -167,7 +167,7 @@ impl Run {
     /// Takes local facts that came late: those that were gaps and are none any more.
     pub(super) fn learned_late(&self, late: &SelectorSet, costs: Vec<Cost>) {
         let mut facts = self.facts();
-        for gap in SLOW.map(|field| Selector::new("unix", field)) {
+        for gap in SLOW.map(|(kind, field)| Selector::new(kind, field)) {
             if !late.gaps().any(|other| *other == gap) {
                 let there =
                     late.part(|selector| selector.kind() == gap.kind() && selector.field() == gap.value());
@@ -226,9 +226,9 @@ impl Run {
     /// What a later look need not learn again, since it depends on nothing that has changed.
     pub(super) fn carried_over(&self, changes: Changes, later: &About) -> SelectorSet {
         let facts = self.facts();
-        let mut carried = SelectorSet::default();
+        let mut carried = facts.local.part(|selector| is_one_of(&OF_BIRTH, selector));
         if !changes.exec && !changes.executable {
-            carried.extend(&facts.local.part(of_executable));
+            carried.extend(&facts.local.part(|selector| is_one_of(&OF_EXECUTABLE, selector)));
         }
         let same_container = later.containment == self.about.containment && !changes.confinement;
         for (kind, testimony) in &facts.testimony {
@@ -293,11 +293,6 @@ impl Run {
     }
 }
 
-/// Whether a selector speaks of the file that the process executes.
-pub(super) fn of_executable(selector: &Selector) -> bool {
-    match selector.kind() {
-        "unix" => OF_EXECUTABLE.contains(&selector.field()),
-        "kernel" => ["fsverity", "parent_exe"].contains(&selector.field()),
-        _ => false,
-    }
+fn is_one_of(fields: &[(&str, &str)], selector: &Selector) -> bool {
+    fields.contains(&(selector.kind(), selector.field()))
 }

@@ -98,8 +98,8 @@ impl Attestor {
         }
         let later = run.about.later(look, self.learner.capture.as_deref());
         let carried = run.carried_over(since, &later);
-        let draft = Arc::new(Learner::draft());
         let other_file = since.exec || since.executable;
+        let draft = Arc::new(if other_file { Learner::draft() } else { Learner::draft_without_files() });
         let learned = timeout(JUDGED_WITHIN, async {
             let turn = self.turn(run.caller.clone()).await.ok()?;
             let (learner, about, into) = (Arc::clone(&self.learner), later.clone(), Arc::clone(&draft));

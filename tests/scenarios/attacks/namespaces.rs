@@ -35,11 +35,14 @@ fn root_of_a_user_namespace_is_who_it_is_outside() {
     for hooks in ["require", "off"] {
         let entries = vec![entry_of_user(ROOT, 0), entry_of_user(EVIL, user::STRANGER)];
         let mut stage = Stage::with(&["evil"], |_| entries, |settings| settings.set("kernel.hooks", hooks));
-        let unshare = steps(["unshare", "--user", "--map-root-user"]);
-        let connect = steps([&stage.program("evil"), "connect", &stage.socket()]);
-        let words = [unshare, connect].concat();
-        let heard = stage.attack_by(When::AfterAccept, user::STRANGER, &words, &ask());
-        assert_eq!(heard, Heard::only(&[EVIL]), "{hooks}");
+        // With a map it calls itself root there; without one it is nobody there.
+        for namespace in [&["unshare", "--user", "--map-root-user"][..], &["unshare", "--user"]] {
+            let unshare: Vec<String> = namespace.iter().map(|&word| word.to_owned()).collect();
+            let connect = steps([&stage.program("evil"), "connect", &stage.socket()]);
+            let words = [unshare, connect].concat();
+            let heard = stage.attack_by(When::AfterAccept, user::STRANGER, &words, &ask());
+            assert_eq!(heard, Heard::only(&[EVIL]), "{hooks} {namespace:?}");
+        }
         assert_eq!(stage.honest("evil", 0), Heard::only(&[ROOT]), "{hooks}");
     }
 }

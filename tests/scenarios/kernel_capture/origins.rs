@@ -68,6 +68,17 @@ fn who_was_there_before_the_hooks_has_no_launcher_and_is_one_if_root() {
     kill(Pid::from_raw(child.task.pid.cast_signed()), Signal::SIGKILL).unwrap();
 }
 
+#[test]
+fn a_parent_that_forks_in_another_thread_is_named_by_its_first() {
+    require!(Need::ConnectHook);
+    let stage = Stage::new();
+    let parent = stage.actor("parent", &["retire", "fork", "3", "connect", &stage.path, "hold", "hold"]);
+    let seen = stage.sighting().unwrap();
+    let now = stage.capture.inspect(parent.pid()).unwrap().unwrap().task;
+    assert_eq!((seen.task.parent.pid, seen.task.parent.start_time), (now.pid, now.start_time));
+    kill(Pid::from_raw(seen.task.pid.cast_signed()), Signal::SIGKILL).unwrap();
+}
+
 /// Whether it is that file, in the state in which it is now. (The generation is in no `stat`.)
 fn is(file: Option<FileId>, path: &Path) -> bool {
     let stat = fs::metadata(path).unwrap();

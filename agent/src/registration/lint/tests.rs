@@ -65,13 +65,11 @@ fn what_no_attestor_makes_yet_is_remarked() {
         &["systemd:id:envoy.service"],
         &["docker:label:app:web"],
         &["slurm:job_id:7"],
-        &["kernel:cap:sys_admin", "unix:path:/x"],
-        &["kernel:pidns:host", "unix:path:/x"],
     ] {
         let codes = codes_for(required);
         assert!(!codes.is_empty() && codes.iter().all(|code| *code == "W0615"), "{required:?}: {codes:?}");
     }
-    for (excluded, count) in [("docker", 1), ("kernel:cap:sys_admin", 1), ("kernel", 0), ("unix:uid:5", 0)] {
+    for (excluded, count) in [("docker", 1), ("kernel:cap:sys_admin", 0), ("kernel", 0), ("unix:uid:5", 0)] {
         let mut excluding = entry("a", "web", &["unix:path:/x"]);
         excluding.exclude = selectors(&[excluded]);
         let codes: Vec<_> = remarks([excluding]).into_iter().map(|(code, _)| code).collect();
@@ -167,13 +165,27 @@ fn values_that_no_attestor_writes_are_remarked() {
         ("kernel:exe:8:1", 1),
         ("kernel:cgroup:x", 1),
         ("kernel:cgroup:/x", 0),
+        ("kernel:parent_exe:systemd", 1),
+        ("kernel:parent_exe:/usr/lib/systemd/systemd", 0),
+        ("kernel:fsverity:abcd", 1),
+        ("kernel:fsverity:sha256:abcd", 1),
+        (&format!("kernel:fsverity:sha256:{}", "ab".repeat(32)), 0),
+        (&format!("kernel:fsverity:sha512:{}", "ab".repeat(64)), 0),
     ] {
         let found = codes_for(&[required]).into_iter().filter(|code| *code == "W0616").count();
         assert_eq!(found, count, "{required}");
     }
-    for required in
-        ["unix:uid:root", "unix:uid:01", "unix:uid:+1", "unix:gid:99999999999", "kernel:netns:mine"]
-    {
+    for required in [
+        "unix:uid:root",
+        "unix:uid:01",
+        "unix:uid:+1",
+        "unix:gid:99999999999",
+        "kernel:netns:mine",
+        "kernel:mntns:other",
+        "kernel:no_new_privs:yes",
+        "kernel:seccomp:on",
+        "kernel:cap:CAP_KILL",
+    ] {
         assert!(codes_for(&[required, "unix:path:/x"]).contains(&"W0616"), "{required}");
     }
 }

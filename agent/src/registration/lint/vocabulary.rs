@@ -1,7 +1,7 @@
 //! The selectors that attestors make, or will, and how they write the values.
 
 use crate::{
-    attestation::{Container, Selector},
+    attestation::{CAPABILITIES, Container, Selector},
     problem::nearest,
 };
 
@@ -31,13 +31,13 @@ const WORDS: &[Word] = &[
     word("kernel", "exe").single(),
     word("kernel", "userns").single().shared(),
     word("kernel", "netns").single().shared(),
-    word("kernel", "fsverity").later(),
-    word("kernel", "pidns").single().shared().later(),
-    word("kernel", "mntns").single().shared().later(),
-    word("kernel", "no_new_privs").single().shared().later(),
-    word("kernel", "seccomp").single().shared().later(),
-    word("kernel", "cap").shared().later(),
-    word("kernel", "parent_exe").single().later(),
+    word("kernel", "fsverity").single(),
+    word("kernel", "pidns").single().shared(),
+    word("kernel", "mntns").single().shared(),
+    word("kernel", "no_new_privs").single().shared(),
+    word("kernel", "seccomp").single().shared(),
+    word("kernel", "cap").shared(),
+    word("kernel", "parent_exe").single(),
     word("k8s", "sa").single().later(),
     word("k8s", "ns").single().later(),
     word("k8s", "node-name").single().shared().later(),
@@ -150,10 +150,25 @@ pub(super) fn fault_of_value(kind: &str, field: &str, value: &str) -> Option<Str
         ("unix", "path") => absolute("unix:path:/usr/bin/web"),
         ("kernel", "cgroup") => absolute("kernel:cgroup:/system.slice/web.service"),
         ("unix", "sha256") => {
-            let hex = value.len() == 64 && value.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
+            let hex = value.len() == 64 && is_hex(value);
             (!hex).then(|| "64 hexadecimal digits in lower case".to_owned())
         }
-        ("kernel", "userns" | "netns") => one_of(&["host", "own"]),
+        ("kernel", "userns" | "netns" | "pidns" | "mntns") => one_of(&["host", "own"]),
+        ("kernel", "no_new_privs") => one_of(&["true", "false"]),
+        ("kernel", "seccomp") => one_of(&["off", "strict", "filter"]),
+        ("kernel", "cap") => {
+            let near = nearest(value, CAPABILITIES).filter(|_| !CAPABILITIES.contains(&value));
+            near.map(|near| format!("did you mean `kernel:cap:{near}`?")).or_else(|| one_of(&CAPABILITIES))
+        }
+        ("kernel", "parent_exe") => absolute("kernel:parent_exe:/usr/lib/systemd/systemd"),
+        ("kernel", "fsverity") => {
+            let digits = match value.split_once(':') {
+                Some(("sha256", hex)) if is_hex(hex) => hex.len() == 64,
+                Some(("sha512", hex)) if is_hex(hex) => hex.len() == 128,
+                _ => false,
+            };
+            (!digits).then(|| "sha256: or sha512: and the digest, as `fsverity measure` prints it".to_owned())
+        }
         ("kernel", "container") => {
             let known: Vec<&str> = Container::RUNTIMES.into_iter().chain(["none"]).collect();
             let near = nearest(value, known.iter().copied()).filter(|_| !known.contains(&value));
@@ -167,6 +182,10 @@ pub(super) fn fault_of_value(kind: &str, field: &str, value: &str) -> Option<Str
         _ if value.is_empty() => Some(format!("a value behind `{kind}:{field}:`")),
         _ => None,
     }
+}
+
+fn is_hex(text: &str) -> bool {
+    text.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
 }
 
 fn lookup(kind: &str, field: &str) -> Option<&'static Word> {
