@@ -9,6 +9,7 @@ mod actor;
 mod after_connect;
 mod death;
 mod facts;
+mod lasting;
 mod namespaces;
 mod programs;
 mod rings;

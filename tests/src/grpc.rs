@@ -1,7 +1,11 @@
 //! gRPC over a Unix socket, down to the bytes of each message: no generated client stands between a test and the
 //! wire.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
 
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
@@ -27,6 +31,20 @@ pub fn channel(socket: &Path) -> Channel {
     let connect = move |_: Uri| {
         let socket: PathBuf = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    };
+    Endpoint::from_static("http://localhost").connect_with_connector_lazy(service_fn(connect))
+}
+
+/// A channel on a connection that somebody else has made. There is no second one when that ends.
+pub fn channel_on(connection: std::os::unix::net::UnixStream) -> Channel {
+    let connection = Arc::new(Mutex::new(Some(connection)));
+    let connect = move |_: Uri| {
+        let connection = connection.lock().expect("no panic").take();
+        async move {
+            let connection = connection.ok_or_else(|| io::Error::other("the connection has ended"))?;
+            connection.set_nonblocking(true)?;
+            UnixStream::from_std(connection).map(TokioIo::new)
+        }
     };
     Endpoint::from_static("http://localhost").connect_with_connector_lazy(service_fn(connect))
 }

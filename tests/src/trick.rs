@@ -3,10 +3,14 @@
 
 use std::{
     ffi::c_void,
-    fs, io,
+    fs,
+    io::{self, IoSlice, IoSliceMut},
     os::{
-        fd::{AsRawFd, BorrowedFd, OwnedFd},
-        unix::{ffi::OsStrExt, net::UnixStream},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::{
+            ffi::OsStrExt,
+            net::{UnixListener, UnixStream},
+        },
     },
     path::Path,
     process, ptr,
@@ -16,6 +20,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use io_uring::{IoUring, opcode, squeue, types};
 use nix::{
+    cmsg_space,
+    sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg},
     sys::wait::{WaitStatus, waitpid},
     unistd::{ForkResult, Pid, fork, getpid},
 };
@@ -297,4 +303,38 @@ pub fn bounded(socket: &OwnedFd, limit: Duration) -> io::Result<UnixStream> {
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
     Ok(stream)
+}
+
+/// Sends a descriptor to who listens at `path`: it is theirs as well from then on.
+///
+/// # Errors
+/// When nobody listens, or the kernel refuses.
+pub fn hand(descriptor: &impl AsRawFd, path: &Path) -> Result<()> {
+    let messenger = UnixStream::connect(path)?;
+    let descriptors = [descriptor.as_raw_fd()];
+    let control = [ControlMessage::ScmRights(&descriptors)];
+    sendmsg::<UnixAddr>(messenger.as_raw_fd(), &[IoSlice::new(b"x")], &control, MsgFlags::empty(), None)?;
+    Ok(())
+}
+
+/// Takes the descriptor that somebody hands to `listener`.
+///
+/// # Errors
+/// When something else comes.
+pub fn take_handed(listener: &UnixListener) -> Result<OwnedFd> {
+    let (messenger, _) = listener.accept()?;
+    let mut byte = [0];
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let mut space = cmsg_space!(RawFd);
+    let message =
+        recvmsg::<UnixAddr>(messenger.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(descriptors) = control
+            && let [descriptor] = descriptors[..]
+        {
+            // SAFETY: the kernel has just installed it for us; nobody else holds it.
+            return Ok(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        }
+    }
+    bail!("no descriptor came")
 }

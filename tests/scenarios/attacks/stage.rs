@@ -179,7 +179,7 @@ impl Stage {
     }
 
     /// 0 as long as nothing was counted.
-    fn metric(&self, name: &str) -> u64 {
+    pub(super) fn metric(&self, name: &str) -> u64 {
         let text = http::get(self.agent.metrics_address(), "/metrics").unwrap().body;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse().unwrap())

@@ -28,6 +28,9 @@
 //! | `filter` | has its system calls filtered, by a filter that lets everything pass |
 //! | `name TEXT` | calls itself TEXT |
 //! | `retire` | ends its first thread; a second one goes on |
+//! | `hand PATH` | sends the socket to who listens at PATH |
+//! | `become UID` | takes another user id, for good |
+//! | `regroup GID` | has that supplementary group and no other |
 //! | `hold` | waits to be killed |
 #![expect(unsafe_code, reason = "inherits a descriptor, and ends one thread alone")]
 
@@ -52,7 +55,7 @@ use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     sched::{CloneFlags, unshare},
     sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket},
-    unistd::{Pid, getpid},
+    unistd::{Gid, Pid, Uid, getpid, setgroups, setresuid},
 };
 use vouch_tests::{
     bare::{self, Answer},
@@ -123,6 +126,12 @@ impl Actor {
                 "filter" => trick::filter_calls()?,
                 "name" => nix::sys::prctl::set_name(&CString::new(argument()?)?)?,
                 "retire" => return self.retire(steps.collect()),
+                "hand" => trick::hand(self.socket()?, Path::new(&argument()?))?,
+                "become" => {
+                    let uid = Uid::from_raw(argument()?.parse()?);
+                    setresuid(uid, uid, uid)?;
+                }
+                "regroup" => setgroups(&[Gid::from_raw(argument()?.parse()?)])?,
                 "hold" => hold(),
                 _ => bail!("{step} is no step"),
             }
