@@ -1,10 +1,24 @@
 //! What others than the kernel know of a process: its container's engine, the service manager, a job scheduler.
 
-use std::{fmt, os::fd::OwnedFd, sync::Arc};
+mod bus;
+mod docker;
+mod engine;
+mod off;
+mod rootless;
+mod slurm;
+mod socket;
+mod systemd;
+mod user_namespaces;
+
+use std::{fmt, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
 use super::{container::Containment, selector::Selector};
+use docker::Docker;
+use off::Off;
+use slurm::Slurm;
+use systemd::Systemd;
 
 /// A process about which a [`Witness`] is asked: as the kernel's record says, or below that grade procfs.
 #[derive(Debug, Clone)]
@@ -47,4 +61,38 @@ impl Silence {
     pub fn new(reason: impl Into<String>) -> Self {
         Self { reason: reason.into() }
     }
+}
+
+/// Which witnesses are asked, and where they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessConfig {
+    pub docker: DockerConfig,
+    pub systemd: bool,
+    pub slurm: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerConfig {
+    pub enabled: bool,
+    /// Docker's.
+    pub socket: PathBuf,
+    /// That of the Podman of root.
+    pub podman_socket: PathBuf,
+    /// Where the Podman of a user has its socket; `%d` stands for the uid. `None`: no user's engine is asked.
+    pub rootless_sockets: Option<String>,
+    /// Whether the environment that a container is started with becomes selectors.
+    pub env: bool,
+}
+
+/// Every witness that this version knows. One that is switched off stays: what it could have said is not known, and is
+/// no absence.
+pub fn witnesses(config: &WitnessConfig) -> Vec<Arc<dyn Witness>> {
+    let on = |witness: Arc<dyn Witness>, enabled: bool| -> Arc<dyn Witness> {
+        if enabled { witness } else { Arc::new(Off(witness)) }
+    };
+    vec![
+        on(Arc::new(Docker::new(&config.docker)), config.docker.enabled),
+        on(Arc::new(Systemd::new()), config.systemd),
+        on(Arc::new(Slurm), config.slurm),
+    ]
 }
