@@ -53,6 +53,9 @@ fn entries_that_name_their_workload_raise_no_remark() {
         &["unix:uid:0", "unix:path:/usr/bin/envoy"],
         &["kernel:container:docker", "unix:path:/usr/bin/envoy"],
         &["kernel:exe:8:1:42"],
+        &["systemd:id:envoy.service"],
+        &["docker:label:app:web"],
+        &["slurm:job_id:7"],
     ] {
         assert_eq!(codes_for(required), [""; 0], "{required:?}");
     }
@@ -62,14 +65,14 @@ fn entries_that_name_their_workload_raise_no_remark() {
 fn what_no_attestor_makes_yet_is_remarked() {
     for required in [
         &["k8s:ns:a", "k8s:sa:b"][..],
-        &["systemd:id:envoy.service"],
-        &["docker:label:app:web"],
-        &["slurm:job_id:7"],
+        &["docker:image-signature:verified"],
     ] {
         let codes = codes_for(required);
         assert!(!codes.is_empty() && codes.iter().all(|code| *code == "W0615"), "{required:?}: {codes:?}");
     }
-    for (excluded, count) in [("docker", 1), ("kernel:cap:sys_admin", 0), ("kernel", 0), ("unix:uid:5", 0)] {
+    for (excluded, count) in
+        [("k8s", 1), ("docker", 0), ("kernel:cap:sys_admin", 0), ("kernel", 0), ("unix:uid:5", 0)]
+    {
         let mut excluding = entry("a", "web", &["unix:path:/x"]);
         excluding.exclude = selectors(&[excluded]);
         let codes: Vec<_> = remarks([excluding]).into_iter().map(|(code, _)| code).collect();
@@ -159,6 +162,14 @@ fn unknown_selectors_name_the_nearest() {
 #[test]
 fn values_that_no_attestor_writes_are_remarked() {
     for (required, count) in [
+        ("docker:label:app", 1),
+        ("docker:label:app:", 0),
+        ("docker:image_config_digest:aa", 1),
+        ("docker:image_config_digest:sha256:aa", 0),
+        ("systemd:fragment_path:etc/x", 1),
+        ("systemd:fragment_path:/etc/x", 0),
+        ("slurm:job_id:x", 1),
+        ("slurm:job_id:42", 0),
         ("unix:path:bin/x", 1),
         ("unix:path:/bin/x", 0),
         ("unix:sha256:ABCD", 1),

@@ -62,10 +62,10 @@ const WORDS: &[Word] = &[
     word("k8s", "image-signature-log-index").later(),
     word("k8s", "image-signature-integrated-time").later(),
     word("k8s", "image-signature-signed-entry-timestamp").later(),
-    word("docker", "label").later(),
-    word("docker", "env").later(),
-    word("docker", "image_id").later(),
-    word("docker", "image_config_digest").single().later(),
+    word("docker", "label"),
+    word("docker", "env"),
+    word("docker", "image_id").single(),
+    word("docker", "image_config_digest").single(),
     word("docker", "image-signature").later(),
     word("docker", "image-attestations").later(),
     word("docker", "image-signature-subject").later(),
@@ -75,11 +75,11 @@ const WORDS: &[Word] = &[
     word("docker", "image-signature-log-index").later(),
     word("docker", "image-signature-integrated-time").later(),
     word("docker", "image-signature-signed-entry-timestamp").later(),
-    word("systemd", "id").single().later(),
-    word("systemd", "fragment_path").single().later(),
-    word("slurm", "job_id").single().later(),
-    word("slurm", "sluid").single().later(),
-    word("slurm", "step").single().later(),
+    word("systemd", "id").single(),
+    word("systemd", "fragment_path").single(),
+    word("slurm", "job_id").single(),
+    word("slurm", "sluid").single(),
+    word("slurm", "step").single(),
 ];
 
 const fn word(kind: &'static str, field: &'static str) -> Word {
@@ -146,6 +146,19 @@ pub(super) fn fault_of_value(kind: &str, field: &str, value: &str) -> Option<Str
         ("unix", "uid" | "gid" | "supplementary_gid") => {
             let canonical = value.parse::<u32>().is_ok_and(|number| number.to_string() == value);
             (!canonical).then(|| format!("a decimal number, such as unix:{field}:1000"))
+        }
+        ("docker", "label") => {
+            value.split_once(':').is_none().then(|| "name and value: docker:label:app:web".to_owned())
+        }
+        ("docker", "image_config_digest") => {
+            (!value.starts_with("sha256:")).then(|| "a digest that begins with sha256:".to_owned())
+        }
+        // A unit that no file describes.
+        ("systemd", "fragment_path") if value.is_empty() => None,
+        ("systemd", "fragment_path") => absolute("systemd:fragment_path:/etc/systemd/system/web.service"),
+        ("slurm", "job_id") => {
+            let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+            (!digits).then(|| "a decimal number, such as slurm:job_id:42".to_owned())
         }
         ("unix", "path") => absolute("unix:path:/usr/bin/web"),
         ("kernel", "cgroup") => absolute("kernel:cgroup:/system.slice/web.service"),
