@@ -25,8 +25,9 @@ use std::{
 pub use endpoint::endpoint_socket;
 pub use layout::Layout;
 pub use sections::{
-    Admin, Attest, AttestUnix, Config, Entries, Hooks, Issuer, IssuerKind, Kernel, KeyType, Limits, Log,
-    LogFormat, LogLevel, MinimumGrade, PathMeaning, Rotation, Sds, Telemetry, WorkloadApi,
+    Admin, Attest, AttestDocker, AttestSlurm, AttestSystemd, AttestUnix, Config, Entries, Hooks, Issuer,
+    IssuerKind, Kernel, KeyType, Limits, Log, LogFormat, LogLevel, MinimumGrade, PathMeaning, Rotation, Sds,
+    Telemetry, WorkloadApi,
 };
 
 use crate::{problem::Problem, spiffe::TrustDomain};

@@ -9,14 +9,15 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    paths::Directories,
+    paths::{Directories, check_socket},
     raw::{
-        RawAttest, RawConfig, RawEntries, RawIssuer, RawKernel, RawLimits, RawRotation, RawSds, RawTelemetry,
-        Setting,
+        RawAttest, RawAttestDocker, RawConfig, RawEntries, RawIssuer, RawKernel, RawLimits, RawRotation,
+        RawSds, RawTelemetry, Setting,
     },
     sections::{
-        Admin, Attest, AttestUnix, Config, Entries, Hooks, Issuer, IssuerKind, Kernel, KeyType, Limits, Log,
-        LogFormat, LogLevel, MinimumGrade, PathMeaning, Rotation, Sds, Telemetry, WorkloadApi,
+        Admin, Attest, AttestDocker, AttestSlurm, AttestSystemd, AttestUnix, Config, Entries, Hooks, Issuer,
+        IssuerKind, Kernel, KeyType, Limits, Log, LogFormat, LogLevel, MinimumGrade, PathMeaning, Rotation,
+        Sds, Telemetry, WorkloadApi,
     },
     text::FileText,
     words::{GRADES, HOOKS, KEY_TYPES, LOG_FORMATS, LOG_LEVELS, PATH_MEANINGS},
@@ -30,6 +31,9 @@ use crate::{
 const STATE_DIR: &str = "/var/lib/vouch";
 const PUBLIC_SOCKET: &str = "/run/vouch/public/api.sock";
 const ADMIN_SOCKET: &str = "/run/vouch/admin/admin.sock";
+const DOCKER_SOCKET: &str = "/run/docker.sock";
+const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
+const PODMAN_SOCKET_TEMPLATE: &str = "/run/user/%d/podman/podman.sock";
 const ENTRY_FILE: &str = "/etc/vouch/entries.json";
 /// Most paths in one list.
 const MAX_PATHS: usize = 64;
@@ -215,6 +219,39 @@ impl Checker<'_> {
                 path: self.word("path", &raw.unix.path, PATH_MEANINGS, PathMeaning::Verified)?,
                 hash_size_limit: limit,
             },
+            docker: self.docker(&raw.docker)?,
+            systemd: AttestSystemd { enabled: flag_or(&raw.systemd.enabled, true) },
+            slurm: AttestSlurm { enabled: flag_or(&raw.slurm.enabled, true) },
+        })
+    }
+
+    fn docker(&self, raw: &RawAttestDocker) -> Result<AttestDocker, Problem> {
+        let template = or(&raw.podman_socket_template, PODMAN_SOCKET_TEMPLATE);
+        let longest = template.get_ref().replacen("%d", &u32::MAX.to_string(), 1);
+        let why = match longest.strip_prefix('/') {
+            None => Some("it is not absolute".to_owned()),
+            Some(_) if longest.contains('%') || longest == *template.get_ref() => {
+                Some("\"%d\" has to stand in it, once, and no other \"%\"".to_owned())
+            }
+            Some(_) => check_socket(Path::new(&longest)).err(),
+        };
+        if let Some(why) = why {
+            return Err(self
+                .problem(
+                    "E0107",
+                    "`podman_socket_template` cannot be the path of each user's socket",
+                    &template,
+                )
+                .why(why)
+                .fix(format!("write a path such as \"{PODMAN_SOCKET_TEMPLATE}\"")));
+        }
+        Ok(AttestDocker {
+            enabled: flag_or(&raw.enabled, true),
+            socket: self.socket("socket", &or(&raw.socket, DOCKER_SOCKET))?,
+            podman_socket: self.socket("podman_socket", &or(&raw.podman_socket, PODMAN_SOCKET))?,
+            rootless: flag(&raw.rootless),
+            podman_socket_template: template.into_inner(),
+            env: flag(&raw.env),
         })
     }
 
@@ -322,5 +359,9 @@ fn or(setting: &Setting<String>, default: &str) -> Spanned<String> {
 }
 
 fn flag(setting: &Setting<bool>) -> bool {
-    setting.as_ref().is_some_and(|value| *value.get_ref())
+    flag_or(setting, false)
+}
+
+fn flag_or(setting: &Setting<bool>, default: bool) -> bool {
+    setting.as_ref().map_or(default, |value| *value.get_ref())
 }

@@ -90,6 +90,9 @@ pub(super) struct RawAttest {
     /// Default: "peercred".
     pub(super) minimum: Setting<String>,
     pub(super) unix: RawAttestUnix,
+    pub(super) docker: RawAttestDocker,
+    pub(super) systemd: RawAttestSystemd,
+    pub(super) slurm: RawAttestSlurm,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,6 +103,40 @@ pub(super) struct RawAttestUnix {
     pub(super) path: Setting<String>,
     /// Largest executable that is hashed for unix:sha256: "1KiB" to "64GiB". Default: "512MiB".
     pub(super) hash_size_limit: Setting<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct RawAttestDocker {
+    /// Whether engines are asked about the containers that the kernel says a process is in. If not, nobody is known
+    /// to have, or to lack, a selector of docker. Default: true.
+    pub(super) enabled: Setting<bool>,
+    /// Path of Docker's socket, which root must own and not everybody may write to. Default: "/run/docker.sock".
+    pub(super) socket: Setting<String>,
+    /// The same of root's Podman. Default: "/run/podman/podman.sock".
+    pub(super) podman_socket: Setting<String>,
+    /// Ask the Podman of a user about that user's own containers. What it says is a word of the user's: an entry for
+    /// such a container has to name unix:uid as well. Default: false.
+    pub(super) rootless: Setting<bool>,
+    /// Where the Podman of a user has its socket; "%d" is the uid.
+    /// Default: "/run/user/%d/podman/podman.sock".
+    pub(super) podman_socket_template: Setting<String>,
+    /// Make docker:env of everything in a container's environment, secrets too. Default: false.
+    pub(super) env: Setting<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct RawAttestSystemd {
+    /// Whether the service manager is asked for the unit of a process, where systemd runs. Default: true.
+    pub(super) enabled: Setting<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct RawAttestSlurm {
+    /// Whether a job is read from the cgroup of a process. Default: true.
+    pub(super) enabled: Setting<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

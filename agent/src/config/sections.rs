@@ -77,10 +77,13 @@ pub struct Rotation {
     pub jitter: f64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attest {
     pub minimum: MinimumGrade,
     pub unix: AttestUnix,
+    pub docker: AttestDocker,
+    pub systemd: AttestSystemd,
+    pub slurm: AttestSlurm,
 }
 
 /// The weakest evidence that is accepted; each admits those before it.
@@ -105,6 +108,29 @@ pub enum PathMeaning {
     Verified,
     /// Always, as seen by the process itself.
     Spire,
+}
+
+/// The engines of containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttestDocker {
+    pub enabled: bool,
+    pub socket: PathBuf,
+    pub podman_socket: PathBuf,
+    /// Ask the engines of users about their own containers.
+    pub rootless: bool,
+    /// Absolute; `%d`, once, stands for the uid.
+    pub podman_socket_template: String,
+    pub env: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttestSystemd {
+    pub enabled: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttestSlurm {
+    pub enabled: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::{fmt::Display, path::Path, time::Duration};
 use toml::Value;
 
 use super::{
-    sections::{Config, Issuer, IssuerKind, Limits, Rotation, Sds, Telemetry},
+    sections::{Attest, Config, Issuer, IssuerKind, Limits, Rotation, Sds, Telemetry},
     values::format_size,
     words::{GRADES, HOOKS, KEY_TYPES, LOG_FORMATS, LOG_LEVELS, PATH_MEANINGS},
 };
@@ -31,6 +31,7 @@ impl Config {
         page.section("attest.unix");
         page.key("path", word(PATH_MEANINGS, self.attest.unix.path));
         page.key("hash_size_limit", quoted(&format_size(self.attest.unix.hash_size_limit)));
+        page.witnesses(&self.attest);
         page.section("kernel");
         page.key("hooks", word(HOOKS, self.kernel.hooks));
         page.key("ring", quoted(&format_size(u64::from(self.kernel.ring))));
@@ -75,6 +76,21 @@ impl Page {
         self.section("rotation");
         self.key("at", Value::Float(rotation.at));
         self.key("jitter", Value::Float(rotation.jitter));
+    }
+
+    fn witnesses(&mut self, attest: &Attest) {
+        let docker = &attest.docker;
+        self.section("attest.docker");
+        self.key("enabled", docker.enabled);
+        self.key("socket", path(&docker.socket));
+        self.key("podman_socket", path(&docker.podman_socket));
+        self.key("rootless", docker.rootless);
+        self.key("podman_socket_template", quoted(&docker.podman_socket_template));
+        self.key("env", docker.env);
+        self.section("attest.systemd");
+        self.key("enabled", attest.systemd.enabled);
+        self.section("attest.slurm");
+        self.key("enabled", attest.slurm.enabled);
     }
 
     fn sds(&mut self, sds: &Sds) {

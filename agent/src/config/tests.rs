@@ -65,6 +65,9 @@ fn the_defaults_are_as_documented() {
     assert_eq!(config.issuer.svid_ttl, Duration::from_secs(3600));
     assert_eq!(config.issuer.kind, IssuerKind::Embedded { ca_ttl: humantime::parse_duration("1y").unwrap() });
     assert_eq!((config.rotation.at, config.rotation.jitter), (0.5, 0.1));
+    assert_eq!(config.attest.docker.socket, Path::new("/run/docker.sock"));
+    assert!(config.attest.docker.enabled && config.attest.systemd.enabled && config.attest.slurm.enabled);
+    assert!(!config.attest.docker.rootless && !config.attest.docker.env);
     assert_eq!((config.kernel.ring, config.limits.sds_request), (1 << 20, 1 << 20));
     assert_eq!(config.telemetry.metrics, Some("127.0.0.1:9988".parse().unwrap()));
 }
@@ -77,6 +80,9 @@ fn every_setting_is_read() {
         [issuer]\nkind = \"intermediate\"\ncertificate = \"int.pem\"\nkey = \"/k/int.key\"\nroots = \"r.pem\"\n\
         svid_ttl = \"2s\"\nkey_type = \"ec-p384\"\n[rotation]\nat = 0.9\njitter = 0\n\
         [attest]\nminimum = \"kernel\"\nunix = { path = \"spire\", hash_size_limit = \"1GiB\" }\n\
+        [attest.docker]\nenabled = false\nsocket = \"d.sock\"\npodman_socket = \"/p.sock\"\nrootless = true\n\
+        podman_socket_template = \"/u/%d.sock\"\nenv = true\n\
+        [attest.systemd]\nenabled = false\n[attest.slurm]\nenabled = false\n\
         [kernel]\nhooks = \"require\"\nring = \"64KiB\"\n\
         [sds]\ndefault_svid_name = \"\"\ndefault_bundle_name = \"null\"\ndefault_all_bundles_name = \"ROOTCA\"\n\
         disable_spiffe_cert_validation = true\npartial = true\n\
@@ -95,7 +101,16 @@ fn every_setting_is_read() {
     assert_eq!(config.issuer, Issuer { kind, svid_ttl: Duration::from_secs(2), key_type: KeyType::EcP384 });
     assert_eq!(config.rotation, Rotation { at: 0.9, jitter: 0.0 });
     let unix = AttestUnix { path: PathMeaning::Spire, hash_size_limit: 1 << 30 };
-    assert_eq!(config.attest, Attest { minimum: MinimumGrade::Kernel, unix });
+    let docker = AttestDocker {
+        enabled: false,
+        socket: "/etc/vouch/d.sock".into(),
+        podman_socket: "/p.sock".into(),
+        rootless: true,
+        podman_socket_template: "/u/%d.sock".into(),
+        env: true,
+    };
+    let (systemd, slurm) = (AttestSystemd { enabled: false }, AttestSlurm { enabled: false });
+    assert_eq!(config.attest, Attest { minimum: MinimumGrade::Kernel, unix, docker, systemd, slurm });
     assert_eq!(config.kernel, Kernel { hooks: Hooks::Require, ring: 64 << 10 });
     // As Istio's recipe for SPIRE sets them.
     assert_eq!((&*config.sds.default_bundle_name, &*config.sds.default_all_bundles_name), ("null", "ROOTCA"));
@@ -131,6 +146,11 @@ fn what_breaks_a_rule_is_refused() {
         ("[attest]\nminimum = \"best\"", "E0107"),
         ("[attest.unix]\nhash_size_limit = \"512MB\"", "E0107"),
         ("[attest.unix]\nhash_size_limit = \"0\"", "E0108"),
+        ("[attest.docker]\nsocket = \"/run/\"", "E0109"),
+        ("[attest.docker]\npodman_socket_template = \"u/%d.sock\"", "E0107"),
+        ("[attest.docker]\npodman_socket_template = \"/u/%d/%d.sock\"", "E0107"),
+        ("[attest.docker]\npodman_socket_template = \"/u/%s.sock\"", "E0107"),
+        ("[attest.docker]\npodman_socket_template = \"/u/x.sock\"", "E0107"),
         ("[kernel]\nring = \"96KiB\"", "E0108"),
         ("[kernel]\nring = \"4KiB\"", "E0108"),
         ("[kernel]\nring = \"8GiB\"", "E0108"),
