@@ -2,6 +2,7 @@
 
 mod attacks;
 mod bad_input;
+mod containers;
 mod envoy_mtls;
 mod hostile;
 mod kernel_capture;

@@ -12,6 +12,8 @@ pub mod bare;
 pub mod cgroup;
 /// Child processes that end with their owner.
 pub mod child;
+/// Real container engines.
+pub mod engine;
 /// A real Envoy.
 pub mod envoy;
 /// gRPC over a Unix socket, down to the bytes of each message.
@@ -22,6 +24,8 @@ pub mod http;
 pub mod load;
 /// A private view of /run, /tmp and the network.
 pub mod namespace;
+/// An engine that says of containers what a scenario wants.
+pub mod fake;
 /// What a scenario needs from this machine, and how it says that it is not there.
 pub mod need;
 /// TCP ports that nobody else in this run takes.
@@ -42,6 +46,7 @@ pub mod x509;
 pub use agent::Agent;
 pub use cgroup::Cgroup;
 pub use child::Child;
+pub use engine::{Container, Engine, Runtime};
 pub use envoy::{Bootstrap, Envoy};
 pub use load::Load;
 pub use need::Need;

@@ -19,6 +19,8 @@ pub enum Need {
     Root,
     /// A real Envoy, as `cargo xtask test` fetches it.
     Envoy,
+    /// Docker, Podman and runc, as `cargo xtask test` unpacks them.
+    Engines,
     /// `openssl` on the path.
     OpenSsl,
     /// A kernel that can record `connect()` on Unix sockets.
@@ -44,10 +46,8 @@ impl Need {
                 .then(|| "VOUCH_BIN is not set: run `cargo xtask test`".to_owned()),
             Self::Root => (!nix::unistd::geteuid().is_root())
                 .then(|| "not root, and sudo asks for a password".to_owned()),
-            Self::Envoy => env::var_os("VOUCH_ENVOY").is_none().then(|| {
-                env::var("VOUCH_ENVOY_MISSING")
-                    .unwrap_or_else(|_| "VOUCH_ENVOY is not set: run `cargo xtask test`".to_owned())
-            }),
+            Self::Envoy => not_fetched("VOUCH_ENVOY"),
+            Self::Engines => not_fetched("VOUCH_ENGINES"),
             Self::OpenSsl => {
                 Command::new("openssl").arg("version").output().err().map(|error| format!("openssl: {error}"))
             }
@@ -109,6 +109,14 @@ pub fn skips(needs: &[Need]) -> bool {
 /// When it is not set; [`require!`] comes first.
 pub(crate) fn binary(name: &str) -> PathBuf {
     env::var_os(name).map(PathBuf::from).unwrap_or_else(|| panic!("{name} is not set"))
+}
+
+/// Why what the variable `name` should point to is not there.
+fn not_fetched(name: &str) -> Option<String> {
+    env::var_os(name).is_none().then(|| {
+        env::var(format!("{name}_MISSING"))
+            .unwrap_or_else(|_| format!("{name} is not set: run `cargo xtask test`"))
+    })
 }
 
 /// `BPF_CGROUP_UNIX_CONNECT` exists since Linux 6.7.

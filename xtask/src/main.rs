@@ -4,6 +4,7 @@ mod bench;
 mod cache;
 mod ci;
 mod ebpf;
+mod engines;
 mod interrupt;
 mod peers;
 mod scenarios;
@@ -28,7 +29,7 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Runs all tests: unit and doc tests, then the scenarios against a running agent and a real Envoy.
+    /// Runs all tests: unit and doc tests, then the scenarios against a running agent, a real Envoy and real container engines.
     Test {
         /// Leave out the unit tests and run only the scenarios whose name contains this.
         scenario: Option<String>,

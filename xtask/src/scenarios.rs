@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::{interrupt, peers, step};
+use crate::{engines, interrupt, peers, step};
 
 /// Stages are called this and the pid of who made them.
 const STAGE: &str = "vouch-stage-";
@@ -91,6 +91,7 @@ fn build(arguments: &[&str], wanted: impl Fn(&serde_json::Value) -> bool) -> any
 struct Stage {
     dir: PathBuf,
     envoy: Result<PathBuf, String>,
+    engines: Result<PathBuf, String>,
 }
 
 impl Stage {
@@ -102,13 +103,15 @@ impl Stage {
         // A short name: socket paths below it must stay under 108 bytes.
         let dir = env::temp_dir().join(format!("{STAGE}{}", std::process::id()));
         fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
-        let mut stage = Self { dir, envoy: Err(String::new()) };
+        let mut stage = Self { dir, envoy: Err(String::new()), engines: Err(String::new()) };
         fs::set_permissions(&stage.dir, fs::Permissions::from_mode(0o755))?;
         fs::copy(agent, stage.agent()).context("staging the agent")?;
         stage.envoy = peers::envoy().map_err(|error| format!("{error:#}")).and_then(|binary| {
             let staged = stage.dir.join("envoy");
             fs::copy(binary, &staged).map(|_| staged).map_err(|error| error.to_string())
         });
+        // Only root starts them, so they stay where they are.
+        stage.engines = engines::engines().map_err(|error| format!("{error:#}"));
         Ok(stage)
     }
 
@@ -127,9 +130,14 @@ impl Stage {
             ("VOUCH_BIN", self.agent().into()),
             ("VOUCH_SKIPS", self.skips_file().into()),
         ];
-        match &self.envoy {
-            Ok(envoy) => settings.push(("VOUCH_ENVOY", envoy.into())),
-            Err(why) => settings.push(("VOUCH_ENVOY_MISSING", why.into())),
+        for (name, missing, fetched) in [
+            ("VOUCH_ENVOY", "VOUCH_ENVOY_MISSING", &self.envoy),
+            ("VOUCH_ENGINES", "VOUCH_ENGINES_MISSING", &self.engines),
+        ] {
+            match fetched {
+                Ok(path) => settings.push((name, path.into())),
+                Err(why) => settings.push((missing, why.into())),
+            }
         }
         if is_root()? || !sudo_works() {
             let mut command = Command::new(program);

@@ -27,6 +27,7 @@
 //! | `flicker FILE` | `disguise`, but from now on it is FILE and our own file by turns |
 //! | `filter` | has its system calls filtered, by a filter that lets everything pass |
 //! | `name TEXT` | calls itself TEXT |
+//! | `engine PATH LABEL` | answers at PATH as a container engine that calls every container `app=LABEL`, and goes on |
 //! | `retire` | ends its first thread; a second one goes on |
 //! | `hand PATH` | sends the socket to who listens at PATH |
 //! | `become UID` | takes another user id, for good |
@@ -59,6 +60,7 @@ use nix::{
 };
 use vouch_tests::{
     bare::{self, Answer},
+    fake,
     trick::{self, Disguise, Ring},
 };
 
@@ -125,6 +127,7 @@ impl Actor {
                 "flicker" => flicker(Path::new(&argument()?))?,
                 "filter" => trick::filter_calls()?,
                 "name" => nix::sys::prctl::set_name(&CString::new(argument()?)?)?,
+                "engine" => fake::engine(Path::new(&argument()?), argument()?)?,
                 "retire" => return self.retire(steps.collect()),
                 "hand" => trick::hand(self.socket()?, Path::new(&argument()?))?,
                 "become" => {
