@@ -14,6 +14,9 @@ pub(super) const KEPT: [(Capability, &str); 2] = [
     (Capability::CAP_DAC_READ_SEARCH, "cgroup ids to paths, and files of entries that others own"),
 ];
 
+/// Kept besides where engines of users are asked: their sockets are closed to everybody else, root included.
+pub(super) const KEPT_FOR_ROOTLESS: Capability = Capability::CAP_DAC_OVERRIDE;
+
 /// No core file and no look into this process's memory for others of its uid. Before any key is read.
 pub(super) fn hide_memory() -> io::Result<()> {
     prctl::set_dumpable(false)?;
@@ -29,12 +32,12 @@ pub(super) fn raise_descriptors() -> io::Result<u64> {
     Ok(hard)
 }
 
-/// Keeps [`KEPT`], as far as it is held, and drops the rest for this thread and all it will start: call it while
-/// there is only one.
-pub(super) fn drop_capabilities() -> Result<CapsHashSet, caps::errors::CapsError> {
+/// Keeps [`KEPT`] and, if `rootless`, [`KEPT_FOR_ROOTLESS`], as far as they are held, and drops the rest for this thread
+/// and all it will start: call it while there is only one.
+pub(super) fn drop_capabilities(rootless: bool) -> Result<CapsHashSet, caps::errors::CapsError> {
     let held = caps::read(None, CapSet::Permitted)?;
-    let kept: CapsHashSet =
-        KEPT.iter().map(|(capability, _)| *capability).filter(|kept| held.contains(kept)).collect();
+    let wanted = KEPT.iter().map(|(capability, _)| *capability).chain(rootless.then_some(KEPT_FOR_ROOTLESS));
+    let kept: CapsHashSet = wanted.filter(|kept| held.contains(kept)).collect();
     // Bounding first: it needs CAP_SETPCAP, which goes with the rest.
     if held.contains(&Capability::CAP_SETPCAP) {
         for capability in caps::all() {

@@ -74,7 +74,7 @@ pub fn prepare(config: Config) -> Result<Prepared, Problem> {
         });
         host.ok()
     });
-    let kept = hardening::drop_capabilities()
+    let kept = hardening::drop_capabilities(config.attest.docker.enabled && config.attest.docker.rootless)
         .map_err(|error| Problem::new("E0755", "capabilities cannot be dropped").why(error.to_string()))?;
     tracing::debug!(?kept, "capabilities");
     Ok(Prepared { config, authority, capture, capture_problem, host, public, admin, metrics })
