@@ -18,7 +18,7 @@ use parts::Parts;
 pub use prepare::{Prepared, hide_memory, prepare};
 
 use crate::{
-    attestation::Attestor,
+    attestation::{Attestor, witnesses},
     authority::Authority,
     config::IssuerKind,
     front::Front,
@@ -43,7 +43,8 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
 
     // kernel → process → attestation
     let (capture, events) = capture.map(|(capture, events)| (Arc::new(capture), events)).unzip();
-    let attestor = Attestor::new(services::attestor(&config), capture.clone(), host, vec![]);
+    let witnesses = witnesses(&services::witnesses(&config));
+    let attestor = Attestor::new(services::attestor(&config), capture.clone(), host, witnesses);
     let attestor = Arc::new(attestor);
     let mut processes = None;
     if let Some(source) = capture.clone().zip(events) {

@@ -22,7 +22,7 @@ use vouch_proto::{
 
 use crate::{
     admin::AdminApi,
-    attestation::{Attestor, AttestorConfig, Grade, PathRule},
+    attestation::{Attestor, AttestorConfig, DockerConfig, Grade, PathRule, WitnessConfig},
     config::{Config, MinimumGrade, PathMeaning},
     front::Limits,
     health::Node,
@@ -57,6 +57,21 @@ pub(super) fn attestor(config: &Config) -> AttestorConfig {
         // bound the queue and nobody can fill it for others.
         queued: config.limits.connections,
         remembered: config.limits.attested_processes,
+    }
+}
+
+pub(super) fn witnesses(config: &Config) -> WitnessConfig {
+    let docker = &config.attest.docker;
+    WitnessConfig {
+        docker: DockerConfig {
+            enabled: docker.enabled,
+            socket: docker.socket.clone(),
+            podman_socket: docker.podman_socket.clone(),
+            rootless_sockets: docker.rootless.then(|| docker.podman_socket_template.clone()),
+            env: docker.env,
+        },
+        systemd: config.attest.systemd.enabled,
+        slurm: config.attest.slurm.enabled,
     }
 }
 
