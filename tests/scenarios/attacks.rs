@@ -10,6 +10,7 @@ mod after_connect;
 mod death;
 mod facts;
 mod lasting;
+mod engines;
 mod namespaces;
 mod programs;
 mod rings;

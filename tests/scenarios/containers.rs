@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be arranged fails the scenario")]
 
+mod served;
 mod stage;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};

@@ -146,7 +146,8 @@ impl Drop for Engine {
         self.process.kill();
         let containers = self.containers.get_mut().unwrap_or_else(PoisonError::into_inner);
         for id in containers.iter() {
-            self.runtime.remove_cgroups(id);
+            let (parent, own) = self.runtime.cgroup(id);
+            remove_cgroup(parent, &own);
         }
     }
 }
@@ -159,25 +160,26 @@ impl Runtime {
             Self::Podman => ("libpod_parent", format!("libpod-{id}")),
         }
     }
+}
 
-    /// In every hierarchy. Those who were in there are being killed.
-    fn remove_cgroups(self, id: &str) {
-        let (parent, own) = self.cgroup(id);
-        let hierarchies =
-            fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
-        for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
-            let parent = hierarchy.join(parent);
-            let own = parent.join(&own);
-            // Not eventually(): a second panic would hide the first.
-            for _ in 0..250 {
-                if !own.exists() || fs::remove_dir(&own).is_ok() {
-                    break;
-                }
-                thread::sleep(Duration::from_millis(20));
+/// Removes `own` below `parent` in every hierarchy, and `parent` too where nothing else is in it. Whoever is left in there
+/// is killed.
+pub fn remove_cgroup(parent: &str, own: &str) {
+    let hierarchies =
+        fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        let parent = hierarchy.join(parent);
+        let own = parent.join(own);
+        fs::write(own.join("cgroup.kill"), "1").ok();
+        // Not eventually(): a second panic would hide the first.
+        for _ in 0..250 {
+            if !own.exists() || fs::remove_dir(&own).is_ok() {
+                break;
             }
-            fs::remove_dir(parent.join("conmon")).ok();
-            fs::remove_dir(parent).ok();
+            thread::sleep(Duration::from_millis(20));
         }
+        fs::remove_dir(parent.join("conmon")).ok();
+        fs::remove_dir(parent).ok();
     }
 }
 

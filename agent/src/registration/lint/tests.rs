@@ -63,10 +63,7 @@ fn entries_that_name_their_workload_raise_no_remark() {
 
 #[test]
 fn what_no_attestor_makes_yet_is_remarked() {
-    for required in [
-        &["k8s:ns:a", "k8s:sa:b"][..],
-        &["docker:image-signature:verified"],
-    ] {
+    for required in [&["k8s:ns:a", "k8s:sa:b"][..], &["docker:image-signature:verified"]] {
         let codes = codes_for(required);
         assert!(!codes.is_empty() && codes.iter().all(|code| *code == "W0615"), "{required:?}: {codes:?}");
     }
