@@ -12,13 +12,13 @@ use tokio::sync::OnceCell;
 use super::{
     Containment, DockerConfig, Selector, Silence, Subject, Witness,
     engine::Engine,
-    rootless::{UsersContainer, check_owner},
+    rootless::{UsersContainer, UsersTurns, check_owner},
 };
 use crate::{attestation::Container, kernel};
 
 const KIND: &str = "docker";
 /// Containers that are remembered; past that, all are asked about anew.
-const MAX_KNOWN: usize = 4096;
+const MAX_KNOWN: usize = 1024;
 
 /// Asks once for each container: its labels, image and environment stay as they were made.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(super) struct Docker {
     docker: Engine,
     podman: Engine,
     rootless_sockets: Option<String>,
+    users: UsersTurns,
     env: bool,
     known: Mutex<HashMap<Named, Arc<OnceCell<Vec<Selector>>>>>,
 }
@@ -45,6 +46,7 @@ impl Docker {
             docker: Engine { socket: config.socket.clone(), owner },
             podman: Engine { socket: config.podman_socket.clone(), owner },
             rootless_sockets: config.rootless_sockets.clone(),
+            users: UsersTurns::default(),
             env: config.env,
             known: Mutex::default(),
         }
@@ -69,13 +71,14 @@ impl Docker {
         let cgroup = subject.cgroup.as_deref();
         let path = cgroup.ok_or_else(|| Silence::new("the cgroup of the process is not known"))?;
         let container = UsersContainer::of_cgroup(path, kernel::only_root_adds_to)
-            .ok_or_else(|| Silence::new(format!("which engine made cgroup {path} cannot be told")))?;
+            .ok_or_else(|| Silence::new(format!("which engine made cgroup {path:?} cannot be told")))?;
         let template = self.rootless_sockets.as_deref().ok_or_else(|| {
             let uid = container.uid;
             Silence::new(format!("the engine of uid {uid} is not asked: [attest.docker] rootless = false"))
         })?;
         check_owner(subject, container.uid)?;
         let socket = PathBuf::from(template.replace("%d", &container.uid.to_string()));
+        let _turn = self.users.take(container.uid)?;
         // Never remembered: a user's engine may change its mind.
         Engine { socket, owner: container.uid }.inspect(&container.id).await?.selectors(KIND, self.env)
     }

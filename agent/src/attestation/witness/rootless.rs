@@ -4,9 +4,11 @@
 //! the operator wants that: a label that it tells is then a word of the user's.
 
 use std::{
+    collections::HashSet,
     fs,
     io::{self, Read as _},
     os::fd::{AsFd as _, OwnedFd},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,6 +17,45 @@ use super::{Containment, Silence, Subject, user_namespaces::UserNamespace};
 
 /// Linux allows 340 lines, of at most three numbers.
 const MAX_UID_MAP: u64 = 64 << 10;
+
+/// Users whose engines are asked at once.
+const MAX_USERS: usize = 8;
+
+/// Whose engine is being asked: one question for each user, so that nobody's engine that hangs takes the place of all
+/// others.
+#[derive(Debug, Default)]
+pub(super) struct UsersTurns(Mutex<HashSet<u32>>);
+
+/// One user's turn, for as long as it is held.
+#[derive(Debug)]
+pub(super) struct UsersTurn<'a> {
+    turns: &'a UsersTurns,
+    uid: u32,
+}
+
+impl UsersTurns {
+    /// # Errors
+    /// When the user's engine, or too many others, are being asked.
+    pub(super) fn take(&self, uid: u32) -> Result<UsersTurn<'_>, Silence> {
+        let mut asked = self.lock();
+        if asked.len() >= MAX_USERS || !asked.insert(uid) {
+            return Err(Silence::new(format!(
+                "the engine of uid {uid} is not asked while others wait for theirs"
+            )));
+        }
+        Ok(UsersTurn { turns: self, uid })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for UsersTurn<'_> {
+    fn drop(&mut self) {
+        self.turns.lock().remove(&self.uid);
+    }
+}
 
 /// A container of a user's Podman, as the path of a cgroup names it.
 #[derive(Debug, PartialEq, Eq)]
@@ -127,6 +168,19 @@ mod tests {
         }
         assert!(!is_mapped("", 0) && !is_mapped("0 0\n", 0) && !is_mapped("0 x 1\n", 0));
         assert!(is_mapped("0 0 4294967295\n", 7));
+    }
+
+    #[test]
+    fn one_question_is_open_for_a_user_and_a_few_for_all() {
+        let turns = UsersTurns::default();
+        let first = turns.take(1).unwrap();
+        assert!(turns.take(1).is_err());
+        let others: Vec<_> = (2..=8).map(|uid| turns.take(uid).unwrap()).collect();
+        assert!(turns.take(9).is_err());
+        drop(first);
+        assert!(turns.take(9).is_ok() && turns.take(1).is_ok());
+        drop(others);
+        assert!(turns.lock().is_empty());
     }
 
     #[test]
