@@ -2,23 +2,22 @@
 
 use std::{
     fs::{self, File},
+    net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::{Pid, geteuid},
-};
-use tempfile::TempDir;
+use nix::unistd::geteuid;
 
-use crate::admin::Admin;
+use crate::{
+    admin::Admin,
+    child::{Directory, Tended},
+};
 
 const START_LIMIT: Duration = Duration::from_secs(20);
-const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// So much of the agent's log is shown when a run fails.
 const SHOWN_LOG_LINES: usize = 20;
 
@@ -28,8 +27,19 @@ pub(crate) const RAISED_LIMITS: [&str; 3] = ["connections", "connections_per_cal
 /// A running agent. It and its directory go away with this.
 #[derive(Debug)]
 pub(crate) struct Agent {
-    process: Child,
-    directory: TempDir,
+    process: Tended,
+    directory: Directory,
+}
+
+/// What may be chosen of an agent.
+#[derive(Debug)]
+pub(crate) struct Settings<'a> {
+    /// So many connections, with a stream each, may one caller have.
+    pub(crate) streams: u32,
+    pub(crate) hooks: &'a str,
+    /// The path of a SPIFFE ID, and the selector that earns it.
+    pub(crate) entries: &'a [(&'a str, String)],
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 impl Agent {
@@ -38,26 +48,30 @@ impl Agent {
     /// # Errors
     /// When it does not answer on its admin socket in time.
     pub(crate) fn start(program: &Path, streams: u32, hooks: &str) -> Result<(Self, Admin)> {
-        let directory = tempfile::Builder::new().prefix("vouch-bench-").tempdir()?;
+        let selectors = format!("unix:uid:{}", geteuid());
+        Self::start_with(
+            program,
+            &Settings { streams, hooks, entries: &[("load", selectors)], metrics: None },
+        )
+    }
+
+    /// The same, with everything that may be chosen.
+    pub(crate) fn start_with(program: &Path, settings: &Settings<'_>) -> Result<(Self, Admin)> {
+        let directory = Directory::new("vouch-bench-")?;
         let config = directory.path().join("vouch.toml");
-        fs::write(directory.path().join("entries.toml"), entries(geteuid().as_raw()))?;
-        fs::write(&config, configuration(directory.path(), streams, hooks))?;
+        fs::write(directory.path().join("entries.toml"), entries(settings.entries))?;
+        fs::write(&config, configuration(directory.path(), settings))?;
         let log = File::create(directory.path().join("agent.log"))?;
-        let process = Command::new(program)
-            .args(["run", "--config"])
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
+        let mut command = Command::new(program);
+        command.args(["run", "--config"]).arg(&config);
+        let process = Tended::start(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log))?;
         let mut agent = Self { process, directory };
         let admin = agent.wait_for_admin().with_context(|| agent.log())?;
         Ok((agent, admin))
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
+        self.process.pid()
     }
 
     pub(crate) fn public_socket(&self) -> PathBuf {
@@ -79,7 +93,7 @@ impl Agent {
         let path = self.directory.path().join("admin/admin.sock");
         let deadline = Instant::now() + START_LIMIT;
         loop {
-            if let Some(status) = self.process.try_wait()? {
+            if let Some(status) = self.process.ended()? {
                 bail!("the agent ended instead of serving: {status}");
             }
             // Both are bound before either is served, and the public one first.
@@ -93,27 +107,17 @@ impl Agent {
     }
 }
 
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let pid = Pid::from_raw(self.process.id().cast_signed());
-        let deadline = Instant::now() + STOP_LIMIT;
-        let mut told = kill(pid, Signal::SIGTERM).is_ok();
-        while told && matches!(self.process.try_wait(), Ok(None)) {
-            told = Instant::now() < deadline;
-            sleep(Duration::from_millis(20));
-        }
-        // Either fails only when it has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// One entry for each path of a SPIFFE ID, with one selector.
+fn entries(entries: &[(&str, String)]) -> String {
+    let entry = |(path, selector): &(&str, String)| {
+        format!("[[entries]]\nspiffe_id = \"spiffe://bench.example/{path}\"\nselectors = [\"{selector}\"]\n")
+    };
+    entries.iter().map(entry).collect()
 }
 
-fn entries(uid: u32) -> String {
-    format!("[[entries]]\nspiffe_id = \"spiffe://bench.example/load\"\nselectors = [\"unix:uid:{uid}\"]\n")
-}
-
-fn configuration(directory: &Path, streams: u32, hooks: &str) -> String {
-    let directory = directory.display();
+fn configuration(directory: &Path, settings: &Settings<'_>) -> String {
+    let (directory, hooks) = (directory.display(), settings.hooks);
+    let metrics = settings.metrics.map_or_else(|| "off".to_owned(), |address| address.to_string());
     let mut text = format!(
         "trust_domain = \"bench.example\"\n\
          state_dir = \"{directory}/state\"\n\
@@ -121,12 +125,12 @@ fn configuration(directory: &Path, streams: u32, hooks: &str) -> String {
          admin.socket = \"{directory}/admin/admin.sock\"\n\
          entries.files = [\"{directory}/entries.toml\"]\n\
          kernel.hooks = \"{hooks}\"\n\
-         telemetry.metrics = \"off\"\n\
+         telemetry.metrics = \"{metrics}\"\n\
          telemetry.log.level = \"warn\"\n"
     );
     for limit in RAISED_LIMITS {
         // One more than is used.
-        text.push_str(&format!("limits.{limit} = {}\n", streams + 1));
+        text.push_str(&format!("limits.{limit} = {}\n", settings.streams + 1));
     }
     text
 }

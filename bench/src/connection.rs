@@ -45,7 +45,7 @@ impl Connection {
         let mut connection = Self::raw(socket)?;
         connection.speaks_http2 = true;
         http2::put_preface(&mut connection.unsent);
-        http2::put_call(&mut connection.unsent, STREAM, sds::STREAM_SECRETS);
+        http2::put_call(&mut connection.unsent, STREAM, sds::STREAM_SECRETS, &[]);
         connection.send(&sds::first_request())?;
         Ok(connection)
     }

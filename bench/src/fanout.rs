@@ -5,7 +5,7 @@ mod round;
 
 use std::{
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -77,7 +77,7 @@ pub(crate) struct Memory {
 /// the others is an error and not a number.
 pub(crate) fn run(run: &crate::Run) -> Result<Outcome> {
     machine::check_descriptors(run.streams, machine::raise_descriptors()?)?;
-    let program = agent_program(run)?;
+    let program = agent_program(run.agent.as_deref())?;
     let places = Places::choose()?;
     let interval = Duration::from_millis(run.interval_ms.unwrap_or(500 + u64::from(run.streams) / 5));
     say("spin probe");
@@ -142,9 +142,10 @@ pub(crate) fn say(text: &str) {
     eprintln!("vouch-bench: {text}");
 }
 
-fn agent_program(run: &crate::Run) -> Result<PathBuf> {
+/// The agent that was named, or the one beside this program.
+pub(crate) fn agent_program(named: Option<&Path>) -> Result<PathBuf> {
     let beside = || Ok(std::env::current_exe()?.with_file_name("vouch"));
-    let program = run.agent.clone().map_or_else(beside, anyhow::Ok)?;
+    let program = named.map(Path::to_owned).map_or_else(beside, anyhow::Ok)?;
     ensure!(
         program.exists(),
         "there is no agent at {}: cargo build --release -p vouch, or name one with --agent",

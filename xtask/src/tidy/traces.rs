@@ -15,8 +15,8 @@ const REGISTRIES: [(&str, &str); 8] = [
     ("maven", "org"),
     ("docker", "io"),
 ];
-/// Written by a tool that names where it fetches from.
-const LOCK_FILES: &str = "Cargo.lock";
+/// Written by a tool that names where it fetches from, or in whose names of modules that stands.
+const LOCK_FILES: [&str; 3] = ["Cargo.lock", "go.mod", "go.sum"];
 
 /// Lines of `text` that name a path of one machine or the host of a package registry.
 pub(super) fn check(file: &str, text: &str) -> Vec<Finding> {
@@ -26,7 +26,7 @@ pub(super) fn check(file: &str, text: &str) -> Vec<Finding> {
         if let Some(path) = private_path(line) {
             found(format!("`{path}` is a path of one machine"));
         }
-        if let Some(host) = registry(line).filter(|_| !file.ends_with(LOCK_FILES)) {
+        if let Some(host) = registry(line).filter(|_| !LOCK_FILES.iter().any(|lock| file.ends_with(lock))) {
             found(format!("`{host}` is the host of a package registry"));
         }
     }
@@ -101,7 +101,9 @@ mod tests {
         let (domain, ending) = REGISTRIES[0];
         let line = format!("https://static.{domain}.{ending}/x");
         assert!(found(&line));
-        assert!(check("Cargo.lock", &line).is_empty());
+        for lock in ["Cargo.lock", "bench/peers/x/go.sum"] {
+            assert!(check(lock, &line).is_empty());
+        }
         assert!(!found(&format!("my{domain}.{ending}")));
     }
 }

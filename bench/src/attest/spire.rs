@@ -1,0 +1,277 @@
+//! A SPIRE server and its agents on this machine, in a directory of their own.
+
+use std::{
+    fs::{self, File},
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use super::spire_log;
+use crate::child::Tended;
+
+pub(super) const TRUST_DOMAIN: &str = "bench.example";
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// The agent logs before it answers, so this is for its writing.
+const LOG_LIMIT: Duration = Duration::from_secs(5);
+const SHOWN_LOG_LINES: usize = 10;
+
+/// A server with an empty database. It ends with this.
+#[derive(Debug)]
+pub(crate) struct Server {
+    process: Tended,
+    binaries: PathBuf,
+    directory: PathBuf,
+    port: u16,
+}
+
+/// What an agent knows of its callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Discovery {
+    /// Users and groups.
+    Ids,
+    /// Path and SHA-256 of the executable as well, whatever its size.
+    PathAndHash,
+}
+
+/// What may be chosen of an agent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AgentSettings<'a> {
+    pub(super) discovery: Discovery,
+    /// As SPIRE names it.
+    pub(super) log_level: &'a str,
+    /// The path of a SPIFFE ID, and the selector that earns it.
+    pub(super) entries: &'a [(&'a str, String)],
+}
+
+/// An agent of that server. It ends with this.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    process: Tended,
+    directory: PathBuf,
+}
+
+impl Server {
+    /// Starts `spire-server` of the folder `binaries`, below `directory`.
+    ///
+    /// # Errors
+    /// When it does not serve within a minute.
+    pub(crate) fn start(binaries: &Path, directory: &Path) -> Result<Self> {
+        let directory = directory.join("spire-server");
+        fs::create_dir(&directory)?;
+        let port = free_port()?;
+        let configuration = directory.join("server.conf");
+        fs::write(&configuration, server_configuration(&directory, port))?;
+        let mut command = Command::new(binaries.join("spire-server"));
+        command.arg("run").arg("-config").arg(configuration);
+        let process = Tended::start(quiet(&mut command, &directory)?)?;
+        let mut server = Self { process, binaries: binaries.to_owned(), directory, port };
+        let deadline = Instant::now() + START_LIMIT;
+        while server.ask(&["healthcheck"]).is_err() {
+            let ended = server.process.ended()?;
+            ensure!(
+                ended.is_none() && Instant::now() < deadline,
+                "the SPIRE server does not serve: {}",
+                server.log()
+            );
+            sleep(Duration::from_millis(100));
+        }
+        Ok(server)
+    }
+
+    /// What it says of itself.
+    pub(crate) fn version(&self) -> Result<String> {
+        let output = Command::new(self.binaries.join("spire-server")).arg("--version").output()?;
+        // It goes to one or the other, depending on the release.
+        let text = [output.stdout, output.stderr].concat();
+        Ok(String::from_utf8_lossy(&text).trim().to_owned())
+    }
+
+    /// Starts an agent in a directory `name` beside the server's.
+    ///
+    /// # Errors
+    /// When it does not serve within a minute.
+    pub(super) fn agent(&self, name: &str, settings: AgentSettings<'_>) -> Result<Agent> {
+        let token: Value = serde_json::from_str(&self.ask(&["token", "generate", "-output", "json"])?)?;
+        let token = token["value"].as_str().context("a join token without a value")?.to_owned();
+        // Before the agent asks for them, so that nobody waits for its next poll.
+        for (path, selector) in settings.entries {
+            let parent = format!("spiffe://{TRUST_DOMAIN}/spire/agent/join_token/{token}");
+            let id = format!("spiffe://{TRUST_DOMAIN}/{path}");
+            self.ask(&["entry", "create", "-parentID", &parent, "-spiffeID", &id, "-selector", selector])?;
+        }
+        let directory = self.directory.with_file_name(name);
+        fs::create_dir(&directory)?;
+        let configuration = directory.join("agent.conf");
+        let text = agent_configuration(&directory, self.port, settings, &token);
+        fs::write(&configuration, text)?;
+        let mut command = Command::new(self.binaries.join("spire-agent"));
+        command.arg("run").arg("-config").arg(configuration);
+        let process = Tended::start(quiet(&mut command, &directory)?)?;
+        let mut agent = Agent { process, directory };
+        let deadline = Instant::now() + START_LIMIT;
+        while std::os::unix::net::UnixStream::connect(agent.socket()).is_err() {
+            let ended = agent.process.ended()?;
+            ensure!(
+                ended.is_none() && Instant::now() < deadline,
+                "the SPIRE agent does not serve: {}",
+                agent.log()
+            );
+            sleep(Duration::from_millis(50));
+        }
+        Ok(agent)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        end_of_log(&self.directory)
+    }
+
+    /// Runs a command of `spire-server` against it.
+    fn ask(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(self.binaries.join("spire-server"))
+            .args(arguments)
+            .arg("-socketPath")
+            .arg(self.directory.join("api.sock"))
+            .output()?;
+        if !output.status.success() {
+            bail!("spire-server {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+impl Agent {
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.join("public/api.sock")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        end_of_log(&self.directory)
+    }
+
+    /// The selectors of `pid`, which it has attested. Its log level has to be `debug`.
+    ///
+    /// # Errors
+    /// When it says nothing of that process.
+    pub(super) fn selectors(&self, pid: u32) -> Result<std::collections::BTreeSet<(String, String)>> {
+        let deadline = Instant::now() + LOG_LIMIT;
+        loop {
+            let log = fs::read_to_string(log_of(&self.directory))?;
+            if let Some(selectors) = spire_log::selectors(&log, pid)? {
+                return Ok(selectors);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "the SPIRE agent says nothing of process {pid}: {}",
+                self.log()
+            );
+            sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+fn log_of(directory: &Path) -> PathBuf {
+    directory.join("log")
+}
+
+fn quiet<'a>(command: &'a mut Command, directory: &Path) -> Result<&'a mut Command> {
+    let log = File::create(log_of(directory))?;
+    Ok(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log))
+}
+
+fn end_of_log(directory: &Path) -> String {
+    let text = fs::read_to_string(log_of(directory)).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..].join("\n")
+}
+
+fn server_configuration(directory: &Path, port: u16) -> String {
+    let directory = directory.display();
+    format!(
+        r#"server {{
+    bind_address = "127.0.0.1"
+    bind_port = "{port}"
+    socket_path = "{directory}/api.sock"
+    trust_domain = "{TRUST_DOMAIN}"
+    data_dir = "{directory}/data"
+    log_level = "WARN"
+}}
+plugins {{
+    DataStore "sql" {{
+        plugin_data {{
+            database_type = "sqlite3"
+            connection_string = "{directory}/entries.sqlite3"
+        }}
+    }}
+    NodeAttestor "join_token" {{
+        plugin_data {{}}
+    }}
+    KeyManager "memory" {{
+        plugin_data {{}}
+    }}
+}}
+"#
+    )
+}
+
+fn agent_configuration(directory: &Path, port: u16, settings: AgentSettings<'_>, token: &str) -> String {
+    let (directory, log_level) = (directory.display(), settings.log_level);
+    let discovers = settings.discovery == Discovery::PathAndHash;
+    format!(
+        r#"agent {{
+    server_address = "127.0.0.1"
+    server_port = "{port}"
+    socket_path = "{directory}/public/api.sock"
+    trust_domain = "{TRUST_DOMAIN}"
+    data_dir = "{directory}/data"
+    insecure_bootstrap = true
+    join_token = "{token}"
+    log_level = "{log_level}"
+    log_format = "json"
+}}
+plugins {{
+    NodeAttestor "join_token" {{
+        plugin_data {{}}
+    }}
+    KeyManager "memory" {{
+        plugin_data {{}}
+    }}
+    WorkloadAttestor "unix" {{
+        plugin_data {{
+            discover_workload_path = {discovers}
+            workload_size_limit = 0
+        }}
+    }}
+}}
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_discovers_what_it_is_told_to() {
+        let text = |discovery| {
+            let settings = AgentSettings { discovery, log_level: "WARN", entries: &[] };
+            agent_configuration(Path::new("/d"), 1, settings, "t")
+        };
+        assert!(text(Discovery::Ids).contains("discover_workload_path = false"));
+        assert!(text(Discovery::PathAndHash).contains("discover_workload_path = true"));
+        assert!(text(Discovery::Ids).contains("socket_path = \"/d/public/api.sock\""));
+    }
+}
