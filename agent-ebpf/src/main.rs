@@ -7,6 +7,7 @@
 #![no_main]
 
 mod event;
+mod flow;
 mod hooks;
 mod identity;
 mod kernel;

@@ -2,11 +2,12 @@
 
 use core::ffi::c_void;
 
+use crate::flow::Flow;
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     btf_maps::SkStorage,
     macros::{btf_map, map},
-    maps::{HashMap, PerCpuArray, RingBuf},
+    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use vouch_abi::{ConnectRecord, Features, Offsets, Origin, names::counter};
 
@@ -27,6 +28,13 @@ const MAX_ORIGINS: u32 = 1 << 18;
 /// By inode of the pid, which is never used again. Memory is taken as it is needed.
 #[map]
 pub static ORIGINS: HashMap<u64, Origin> = HashMap::with_max_entries(MAX_ORIGINS, BPF_F_NO_PREALLOC);
+
+/// Connections whose client's end is established, until the server's end takes the record. Those to other machines stay
+/// until they are in the way of others; a burst that pushes out one under way leaves it without a record.
+///
+/// The agent makes it small when nobody asks for TCP.
+#[map]
+pub static FLOWS: LruHashMap<Flow, ConnectRecord> = LruHashMap::with_max_entries(1 << 14, 0);
 
 /// The agent chooses the size when it loads the object.
 #[map]

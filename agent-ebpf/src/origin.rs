@@ -11,7 +11,7 @@ use vouch_abi::{ExecutedFile, Origin, names::counter, origin};
 
 use crate::{
     identity::{device, executable_inode, pid_inode},
-    kernel::{cleared, copy, field, offset},
+    kernel::{clear, cleared, copy, field, offset},
     maps::{ORIGINS, count},
 };
 
@@ -57,11 +57,18 @@ pub fn forget(task: u64) {
 }
 
 /// Copies what is noted of the group of `task` into `origin`, which the caller has cleared.
+///
+/// An exec of another task puts a new note in the place of the old one, whose memory may at once hold that of somebody
+/// else. If the note is still in the same place afterwards, what was copied is of this group.
 #[inline(always)]
 pub fn recall(task: u64, origin: &mut Origin) {
-    if let Some(known) = ORIGINS.get_ptr(&pid_inode(task)) {
-        // SAFETY: a value of the map.
-        unsafe { copy(known, origin) };
+    let group = pid_inode(task);
+    let Some(known) = ORIGINS.get_ptr(&group) else { return };
+    // SAFETY: a value of the map.
+    unsafe { copy(known, origin) };
+    if ORIGINS.get_ptr(&group) != Some(known) {
+        // SAFETY: the caller's. Zero is "unknown".
+        unsafe { clear(origin) };
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the kernel programs saw: the record of each `connect()` on a Unix socket, events of processes, and
-//! processes as they are now.
+//! What the kernel programs saw: the record of each `connect()` on a Unix socket, and on TCP where that is asked for,
+//! events of processes, and processes as they are now.
 //!
 //! aya, `bpf(2)` and the layout of the running kernel stay inside; what leaves is plain data. What a process
 //! means is for others to say.
@@ -14,6 +14,7 @@ mod offsets;
 mod origin;
 mod system;
 mod task;
+mod tcp;
 
 use std::path::PathBuf;
 
@@ -32,10 +33,13 @@ pub struct Options {
     /// The cgroup2 directory whose sockets are watched. `None` is the root of the cgroup2 mount, where every
     /// process has a place.
     pub cgroup_root: Option<PathBuf>,
+    /// Whether TCP connections are recorded as well, for [`Capture::tcp_peer`]. It costs every `connect()` of the machine
+    /// some microseconds, so only who asks for peers asks for this.
+    pub tcp: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring_bytes: 1 << 20, cgroup_root: None }
+        Self { ring_bytes: 1 << 20, cgroup_root: None, tcp: false }
     }
 }

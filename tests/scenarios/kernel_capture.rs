@@ -4,7 +4,7 @@
 
 mod origins;
 mod processes;
-mod stage;
+pub(crate) mod stage;
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ use vouch::{
 };
 use vouch_tests::{Need, require};
 
-use stage::{Stage, runs};
+use stage::{Programs, Stage, runs};
 
 #[test]
 fn a_connect_record_says_what_proc_says() {
@@ -55,7 +55,8 @@ fn a_record_has_the_confinement_of_the_process() {
         let mut command = Command::new("setpriv");
         command.args(["--groups", &list.join(","), "--no-new-privs", "--inh-caps=-all", "--"]);
         command.args(["setpriv", "--bounding-set=-all,+net_admin,+kill", "--"]);
-        let mut actor = stage.start(command.arg(&program).args(["filter", "connect", &stage.path, "hold"]));
+        let mut actor =
+            Programs::start(command.arg(&program).args(["filter", "connect", &stage.path, "hold"]));
         actor.wait("connect");
         let record = stage.record().unwrap();
         assert_agrees_with_proc_but_groups(&record);
@@ -127,7 +128,7 @@ fn a_second_connect_on_a_connected_socket_leaves_the_first_record() {
 fn the_record_of_a_failed_connect_gives_way_to_that_of_the_one_that_succeeds() {
     require!(Need::ConnectHook);
     let stage = Stage::new();
-    let nowhere = stage.dir.path().join("nobody-listens");
+    let nowhere = stage.programs.dir.path().join("nobody-listens");
     let other = stage.program("other");
     let steps = [
         "connect",
@@ -166,7 +167,7 @@ fn a_caller_that_starves_its_socket_storage_has_no_record_and_is_counted() {
     let script = "echo 1 > /proc/sys/net/core/optmem_max && exec \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--net", "sh", "-c", script, "sh"]);
-    let mut actor = stage.start(command.arg(program).args(["connect", &stage.path, "hold"]));
+    let mut actor = Programs::start(command.arg(program).args(["connect", &stage.path, "hold"]));
     actor.wait("connect");
     assert_eq!(stage.record(), None);
     assert!(stage.capture.counters().unwrap().connects_without_storage >= 1);

@@ -14,5 +14,7 @@ mod rotation;
 mod sds_lifecycle;
 mod sds_wire;
 mod spire_bootstrap;
+mod tcp_attacks;
+mod tcp_capture;
 mod two_nodes;
 mod workload_api;

@@ -4,6 +4,8 @@
 //! cgroups are removed. Processes and HTTP are blocking and live on threads, so that load goes on while a
 //! test waits; only the gRPC clients are asynchronous.
 
+/// Where a program connects to.
+pub mod address;
 /// The agent, with a configuration and a state directory of its own.
 pub mod agent;
 /// gRPC calls as bytes.
@@ -43,6 +45,7 @@ pub mod wait;
 /// Certificates as a stranger reads them.
 pub mod x509;
 
+pub use address::Address;
 pub use agent::Agent;
 pub use cgroup::Cgroup;
 pub use child::Child;

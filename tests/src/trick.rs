@@ -7,10 +7,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     os::{
         fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
-        unix::{
-            ffi::OsStrExt,
-            net::{UnixListener, UnixStream},
-        },
+        unix::net::{UnixListener, UnixStream},
     },
     path::Path,
     process, ptr,
@@ -26,6 +23,8 @@ use nix::{
     unistd::{ForkResult, Pid, fork, getpid},
 };
 
+use crate::Address;
+
 /// How io_uring is asked to connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ring {
@@ -37,27 +36,18 @@ pub enum Ring {
     Polled,
 }
 
-/// Connects `socket` to `path` by io_uring.
+/// Connects `socket` to `address` by io_uring.
 ///
 /// # Errors
 /// When the kernel has no ring for us, or the connect fails.
-pub fn connect_by_ring(socket: BorrowedFd<'_>, path: &Path, how: Ring) -> Result<()> {
+pub fn connect_by_ring(socket: BorrowedFd<'_>, address: &Address, how: Ring) -> Result<()> {
     let mut builder = IoUring::builder();
     if how == Ring::Polled {
         builder.setup_sqpoll(100);
     }
     let mut ring: IoUring = builder.build(4).context("a ring")?;
-    // SAFETY: plain data, for which all bytes zero is a value.
-    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
-    address.sun_family = u16::try_from(libc::AF_UNIX)?;
-    let bytes = path.as_os_str().as_bytes();
-    ensure!(bytes.len() < address.sun_path.len(), "the path is too long");
-    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
-        *to = from.cast_signed();
-    }
-    let length = u32::try_from(size_of_val(&address))?;
-    let mut entry =
-        opcode::Connect::new(types::Fd(socket.as_raw_fd()), (&raw const address).cast(), length).build();
+    let (at, length) = address.as_raw();
+    let mut entry = opcode::Connect::new(types::Fd(socket.as_raw_fd()), at, length).build();
     if how == Ring::Worker {
         entry = entry.flags(squeue::Flags::ASYNC);
     }
@@ -68,6 +58,34 @@ pub fn connect_by_ring(socket: BorrowedFd<'_>, path: &Path, how: Ring) -> Result
     if done.result() < 0 {
         return Err(io::Error::from_raw_os_error(-done.result()).into());
     }
+    Ok(())
+}
+
+/// Connects `socket` by TCP Fast Open, with `text` in its first packet where the kernel has a cookie of the server.
+///
+/// # Errors
+/// What the kernel says.
+pub fn connect_with_data(socket: BorrowedFd<'_>, address: &Address, text: &str) -> Result<()> {
+    let (at, length) = address.as_raw();
+    // SAFETY: text and address outlive the call, and are as long as it is told.
+    let sent = unsafe {
+        libc::sendto(socket.as_raw_fd(), text.as_ptr().cast(), text.len(), libc::MSG_FASTOPEN, at, length)
+    };
+    ensure!(sent >= 0, "sendto: {}", io::Error::last_os_error());
+    Ok(())
+}
+
+/// Ends the connection of `socket`, which may connect anew afterwards.
+///
+/// # Errors
+/// What the kernel says.
+pub fn disconnect(socket: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: plain data, for which all bytes zero is a value: no family.
+    let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let length = u32::try_from(size_of_val(&nowhere))?;
+    // SAFETY: the address outlives the call.
+    let done = unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, length) };
+    ensure!(done == 0, "connect: {}", io::Error::last_os_error());
     Ok(())
 }
 

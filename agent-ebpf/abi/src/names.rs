@@ -2,6 +2,9 @@
 pub mod program {
     pub const CONNECT_UNIX: &str = "connect_unix";
     pub const GETSOCKNAME_UNIX: &str = "getsockname_unix";
+    pub const CONNECT_TCP4: &str = "connect_tcp4";
+    pub const CONNECT_TCP6: &str = "connect_tcp6";
+    pub const ESTABLISH_TCP: &str = "establish_tcp";
     pub const EXEC: &str = "process_exec";
     pub const FORK: &str = "process_fork";
     pub const EXIT: &str = "process_exit";
@@ -11,10 +14,12 @@ pub mod program {
 
 /// Maps.
 pub mod map {
-    /// Socket storage of clients, written by the connect hook: `ConnectRecord`.
+    /// Socket storage of clients, written by the connect hooks: `ConnectRecord`.
     pub const CONNECTORS: &str = "CONNECTORS";
-    /// Socket storage of accepted sockets, written by the getsockname hook: `ConnectRecord`.
+    /// Socket storage of accepted sockets, written by the hooks that hand over: `ConnectRecord`.
     pub const PEERS: &str = "PEERS";
+    /// TCP connections on their way from the client's end to the server's: `ConnectRecord`.
+    pub const FLOWS: &str = "FLOWS";
     /// Ring buffer of `Event`.
     pub const EVENTS: &str = "EVENTS";
     /// Inode of a pid → `Origin`, for every process.
@@ -50,6 +55,18 @@ pub mod counter {
     pub const HANDOVERS_WITHOUT_STORAGE: u32 = 7;
     /// Processes for whose origin there was no room: their executables are not believed.
     pub const ORIGINS_LOST: u32 = 8;
+    /// Connects of TCP recorded.
+    pub const TCP_CONNECTS: u32 = 9;
+    /// Connects of TCP for which the kernel refused socket storage: they have no record.
+    pub const TCP_CONNECTS_WITHOUT_STORAGE: u32 = 10;
+    /// Records handed to an accepted socket of TCP.
+    pub const TCP_HANDOVERS: u32 = 11;
+    /// Accepted sockets of TCP whose client has no record: those of other machines, above all.
+    pub const TCP_HANDOVERS_WITHOUT_RECORD: u32 = 12;
+    /// Accepted sockets of TCP for which the kernel refused socket storage.
+    pub const TCP_HANDOVERS_WITHOUT_STORAGE: u32 = 13;
+    /// Records that were too old, or pushed out while they were handed over: the socket has none.
+    pub const TCP_HANDOVERS_STALE: u32 = 14;
     /// How many counters there are.
-    pub const COUNT: u32 = 9;
+    pub const COUNT: u32 = 15;
 }

@@ -8,18 +8,12 @@
 //! It runs inside `connect()`, io_uring's included, before the kernel decides whether the call succeeds, and
 //! never makes it fail.
 
-use core::{mem::MaybeUninit, ptr::read_volatile};
+use core::ptr::read_volatile;
 
-use aya_ebpf::{
-    bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_sock_addr},
-    helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get},
-};
-use vouch_abi::{ConnectRecord, names::counter};
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
+use vouch_abi::names::counter;
 
-use crate::{
-    maps::{CONNECTORS, count, storage},
-    record,
-};
+use crate::{maps::count, record};
 
 const SOCK_STREAM: u32 = 1;
 const TCP_ESTABLISHED: u32 = 1;
@@ -49,25 +43,7 @@ fn keep_record(socket: *mut bpf_sock) {
         count(counter::CONNECTS_REPEATED);
         return;
     }
-    let mut memory = MaybeUninit::uninit();
-    let record = record::of_current(&mut memory);
-    replace(socket, record);
-}
-
-/// A record is made whole and never changed: were it filled in place, two tasks that connect one shared socket
-/// at once could leave a mixture of both.
-#[inline(always)]
-fn replace(socket: *mut bpf_sock, record: &mut ConnectRecord) {
-    // SAFETY: the socket is the context's, the record lives on our stack and has the map's value size.
-    let stored = unsafe {
-        bpf_sk_storage_delete(storage(&CONNECTORS), socket.cast());
-        bpf_sk_storage_get(
-            storage(&CONNECTORS),
-            socket.cast(),
-            (&raw mut *record).cast(),
-            u64::from(BPF_SK_STORAGE_GET_F_CREATE),
-        )
-    };
     // Storage is charged to the caller's network namespace, which the caller may have starved on purpose.
-    count(if stored.is_null() { counter::CONNECTS_WITHOUT_STORAGE } else { counter::CONNECTS });
+    let kept = record::keep_current(socket);
+    count(if kept { counter::CONNECTS } else { counter::CONNECTS_WITHOUT_STORAGE });
 }

@@ -86,7 +86,7 @@ fn attach(config: &Config) -> Result<Attached, Problem> {
     if config.kernel.hooks == Hooks::Off {
         return Ok((None, None));
     }
-    match Capture::attach(&Options { ring_bytes: config.kernel.ring, cgroup_root: None }) {
+    match Capture::attach(&Options { ring_bytes: config.kernel.ring, ..Options::default() }) {
         Ok((capture, _)) if config.kernel.hooks == Hooks::Require && !capture.captures_connects() => {
             Err(Problem::new("E0756", "connects cannot be captured, and [kernel] hooks = \"require\"")
                 .why("the hooks of Unix sockets need Linux 6.7 and CAP_NET_ADMIN")

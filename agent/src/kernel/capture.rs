@@ -10,6 +10,7 @@ use std::{
 use aya::{
     Ebpf,
     maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage},
+    programs::links::FdLink,
 };
 use nix::sys::socket::{UnixAddr, getsockname};
 use vouch_abi::{
@@ -45,6 +46,8 @@ pub struct Capture {
     hooks: Vec<Hook>,
     /// Holds the links of the AF_UNIX hooks.
     _unix_links: Vec<OwnedFd>,
+    /// Holds the links of the TCP hooks.
+    _tcp_links: Vec<FdLink>,
     origins: Origins,
     /// Holds programs and links of the other hooks.
     _ebpf: Ebpf,
@@ -90,6 +93,18 @@ pub struct Counters {
     pub handovers_without_storage: u64,
     /// Processes for whose executable there was no room: it is not believed.
     pub origins_lost: u64,
+    /// Connects of TCP recorded.
+    pub tcp_connects: u64,
+    /// Connects of TCP without a record, because the kernel refused socket storage.
+    pub tcp_connects_without_storage: u64,
+    /// Records handed to an accepted socket of TCP.
+    pub tcp_handovers: u64,
+    /// Accepted sockets of TCP whose client has no record: those of other machines, above all.
+    pub tcp_handovers_without_record: u64,
+    /// Accepted sockets of TCP for which the kernel refused socket storage.
+    pub tcp_handovers_without_storage: u64,
+    /// Records of TCP that were too old, or pushed out while they were handed over.
+    pub tcp_handovers_stale: u64,
     /// Events of processes, those lost included.
     pub events: u64,
     /// Events for which the ring had no room.
@@ -112,7 +127,7 @@ impl Capture {
             None => None,
         };
         let cgroup = chosen.as_ref().map_or(cgroups.root(), AsFd::as_fd);
-        let Loaded { mut ebpf, unix_links, list_tasks, hooks } = load::load(options, cgroup)?;
+        let Loaded { mut ebpf, unix_links, tcp_links, list_tasks, hooks } = load::load(options, cgroup)?;
         let ring = take::<RingBuf<MapData>>(&mut ebpf, map::EVENTS)?;
         let counters = Arc::new(CounterMap(take(&mut ebpf, map::COUNTERS)?));
         let mut capture = Self {
@@ -123,6 +138,7 @@ impl Capture {
             hooks,
             origins: take::<HashMap<_, _, _>>(&mut ebpf, map::ORIGINS).map(Origins)?,
             _unix_links: unix_links,
+            _tcp_links: tcp_links,
             _ebpf: ebpf,
         };
         capture
@@ -144,6 +160,11 @@ impl Capture {
     pub fn connect_record(&self, socket: BorrowedFd<'_>) -> io::Result<Option<Sighting>> {
         // The hook on this call hands the client's record over to this socket.
         getsockname::<UnixAddr>(socket.as_raw_fd())?;
+        self.handed_over(socket)
+    }
+
+    /// What lies in the storage of accepted sockets.
+    fn handed_over(&self, socket: BorrowedFd<'_>) -> io::Result<Option<Sighting>> {
         match self.peers.get(&socket, 0) {
             Ok(words) => {
                 let record: ConnectRecord = zerocopy::transmute!(words);
@@ -152,6 +173,25 @@ impl Capture {
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(io::Error::other(error)),
         }
+    }
+
+    /// Whether the hooks of TCP are attached.
+    pub fn captures_tcp(&self) -> bool {
+        !self._tcp_links.is_empty()
+    }
+
+    /// Who called the `connect()` behind an accepted TCP socket, as it was at that instant: a process of this machine, in
+    /// whatever network namespace.
+    ///
+    /// `None` means that nobody knows: the peer is on another machine, or its packets were readdressed on their way (NAT),
+    /// or the connection is older than the hooks, was made by TCP Fast Open or by both ends at once, or its maker
+    /// suppressed the record. It is never a sign of anything but "unknown". So is what a socket says that was not accepted.
+    ///
+    /// The answer names who connected, not who holds the socket now. There is no pidfd of a TCP peer: whoever acts on the
+    /// answer asks [`Capture::inspect`] for the same [`Task::pid_ino`] (or pid and start time), since a dead process may
+    /// have left the socket to somebody else.
+    pub fn tcp_peer(&self, socket: BorrowedFd<'_>) -> io::Result<Option<Sighting>> {
+        self.handed_over(socket)
     }
 
     /// The process as it is now; `None` when its last thread has left. `pid` counts in the pid namespace of the
@@ -194,6 +234,12 @@ impl Capture {
             handovers_without_record: self.counters.total(counter::HANDOVERS_WITHOUT_RECORD)?,
             handovers_without_storage: self.counters.total(counter::HANDOVERS_WITHOUT_STORAGE)?,
             origins_lost: self.counters.total(counter::ORIGINS_LOST)?,
+            tcp_connects: self.counters.total(counter::TCP_CONNECTS)?,
+            tcp_connects_without_storage: self.counters.total(counter::TCP_CONNECTS_WITHOUT_STORAGE)?,
+            tcp_handovers: self.counters.total(counter::TCP_HANDOVERS)?,
+            tcp_handovers_without_record: self.counters.total(counter::TCP_HANDOVERS_WITHOUT_RECORD)?,
+            tcp_handovers_without_storage: self.counters.total(counter::TCP_HANDOVERS_WITHOUT_STORAGE)?,
+            tcp_handovers_stale: self.counters.total(counter::TCP_HANDOVERS_STALE)?,
             events: self.counters.total(counter::EVENTS)?,
             events_lost: self.counters.events_lost()?,
         })

@@ -11,7 +11,7 @@ use std::{
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader,
     maps::{Map, MapData},
-    programs::{BtfTracePoint, Iter, Program, ProgramError},
+    programs::{BtfTracePoint, Iter, Program, ProgramError, links::FdLink},
 };
 use aya_obj::generated::bpf_attach_type;
 use nix::sys::signal::{SigSet, SigmaskHow};
@@ -23,6 +23,7 @@ use super::{
     btf::Btf,
     offsets::Layout,
     system::{self, Refused},
+    tcp,
 };
 
 const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
@@ -38,12 +39,14 @@ pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
     /// Links of the AF_UNIX hooks; empty when they are off.
     pub(super) unix_links: Vec<OwnedFd>,
+    /// Links of the TCP hooks; empty when they are off.
+    pub(super) tcp_links: Vec<FdLink>,
     /// The program behind the list of tasks.
     pub(super) list_tasks: OwnedFd,
     pub(super) hooks: Vec<Hook>,
 }
 
-/// Attaches every hook: those of processes or none, those of Unix sockets as far as it goes.
+/// Attaches every hook: those of processes or none, those of sockets as far as it goes.
 pub(super) fn load(options: &Options, cgroup: BorrowedFd<'_>) -> Result<Loaded, Error> {
     let layout = kernel_layout()?;
     let _quiet = Quiet::new();
@@ -51,6 +54,7 @@ pub(super) fn load(options: &Options, cgroup: BorrowedFd<'_>) -> Result<Loaded, 
         .override_global(global::OFFSETS, layout.offsets.as_bytes(), true)
         .override_global(global::FEATURES, layout.features.as_bytes(), true)
         .map_max_entries(map::EVENTS, options.ring_bytes)
+        .map_max_entries(map::FLOWS, if options.tcp { tcp::FLOWS } else { tcp::NO_FLOWS })
         .load(&OBJECT.0)
         .map_err(|error| match denied(&error) {
             Some(source) => Error::NoPermission { source },
@@ -78,9 +82,18 @@ pub(super) fn load(options: &Options, cgroup: BorrowedFd<'_>) -> Result<Loaded, 
     for name in [program::CONNECT_UNIX, program::GETSOCKNAME_UNIX] {
         hooks.push(Hook { name, state: state.clone() });
     }
+    let mut tcp_links = Vec::new();
+    if options.tcp {
+        let state;
+        (tcp_links, state) = match tcp::attach(&mut ebpf, cgroup) {
+            Ok(links) => (links, HookState::Attached),
+            Err((name, error)) => (Vec::new(), HookState::Off(explain_tcp(name, &error))),
+        };
+        hooks.extend(tcp::PROGRAMS.map(|name| Hook { name, state: state.clone() }));
+    }
     drop(types);
     system::give_memory_back();
-    Ok(Loaded { ebpf, unix_links, list_tasks, hooks })
+    Ok(Loaded { ebpf, unix_links, tcp_links, list_tasks, hooks })
 }
 
 /// Keeps signals away from this thread.
@@ -183,6 +196,19 @@ fn attach_unix(ebpf: &Ebpf, layout: &Layout, cgroup: BorrowedFd<'_>) -> Result<V
     Ok(links)
 }
 
+fn explain_tcp(name: &str, error: &ProgramError) -> String {
+    match (denied(error), error) {
+        (Some(_), _) => format!("no right to load {name}: CAP_NET_ADMIN is missing"),
+        (None, ProgramError::LoadError { io_error, verifier_log }) => {
+            format!(
+                "the kernel refuses {name}: {io_error}\n{}",
+                system::last_lines(&verifier_log.to_string())
+            )
+        }
+        (None, error) => format!("{name} cannot be attached: {}", chain(error)),
+    }
+}
+
 fn explain(name: &str, refused: &Refused) -> String {
     match refused.error.raw_os_error() {
         Some(libc::EPERM) => format!("no right to load {name}: CAP_NET_ADMIN is missing"),
@@ -212,6 +238,7 @@ fn map_data(map: &Map) -> Option<&MapData> {
     match map {
         Map::Array(data)
         | Map::HashMap(data)
+        | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
         | Map::RingBuf(data)
         | Map::SkStorage(data) => Some(data),

@@ -31,7 +31,7 @@ fn an_orphan_keeps_the_launcher_that_it_had() {
 fn an_exec_of_parent_or_child_changes_no_launcher() {
     require!(Need::ConnectHook);
     let stage = Stage::new();
-    let (good, mark) = (stage.program("good"), stage.dir.path().join("mark"));
+    let (good, mark) = (stage.program("good"), stage.programs.dir.path().join("mark"));
     let (good, mark) = (good.to_str().unwrap(), mark.to_str().unwrap());
     let child = ["await", mark, "exec", good, "connect", &stage.path, "hold"];
     let parent = ["exec", good, "touch", mark, "hold"];
@@ -54,7 +54,8 @@ fn assert_was_launched_by_evil(stage: &Stage) -> Sighting {
 fn who_was_there_before_the_hooks_has_no_launcher_and_is_one_if_root() {
     require!(Need::ConnectHook);
     let before = Stage::new();
-    let (mark, path) = (before.dir.path().join("mark"), before.dir.path().join("later.sock"));
+    let (mark, path) =
+        (before.programs.dir.path().join("mark"), before.programs.dir.path().join("later.sock"));
     let connect = ["connect", path.to_str().unwrap(), "hold"];
     let steps = [&["await", mark.to_str().unwrap(), "fork", "3"], &connect[..], &connect].concat();
     let actor = before.actor("early", &steps);

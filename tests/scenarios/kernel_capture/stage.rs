@@ -14,62 +14,51 @@ use std::{
 use tempfile::TempDir;
 use vouch::kernel::{Capture, EventSource, KernelEvent, Options, Sighting, Task};
 
-pub(super) const LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
-/// An attached capture, a socket, and programs that are told apart by their files.
-pub(super) struct Stage {
-    pub(super) capture: Capture,
-    pub(super) events: EventSource,
-    pub(super) listener: UnixListener,
-    pub(super) path: String,
-    pub(super) dir: TempDir,
+/// An attached capture, a socket, and programs.
+pub(crate) struct Stage {
+    pub(crate) capture: Capture,
+    pub(crate) events: EventSource,
+    pub(crate) listener: UnixListener,
+    pub(crate) path: String,
+    pub(crate) programs: Programs,
+}
+
+/// Copies of one program that are told apart by their files.
+pub(crate) struct Programs {
+    pub(crate) dir: TempDir,
 }
 
 impl Stage {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (capture, events) = Capture::attach(&Options::default()).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("api.sock").to_str().unwrap().to_owned();
-        Self { capture, events, listener: UnixListener::bind(&path).unwrap(), path, dir }
+        let programs = Programs::new();
+        let path = programs.dir.path().join("api.sock").to_str().unwrap().to_owned();
+        Self { capture, events, listener: UnixListener::bind(&path).unwrap(), path, programs }
     }
 
-    /// The program under a name of its own.
-    pub(super) fn program(&self, name: &str) -> PathBuf {
-        let path = self.dir.path().join(name);
-        if !path.exists() {
-            // By another process: a descriptor for writing that a fork elsewhere in this one inherits would keep
-            // the file from being run.
-            let copied =
-                Command::new("cp").args([env!("CARGO_BIN_EXE_actor").as_ref(), path.as_os_str()]).status();
-            assert!(copied.unwrap().success());
-        }
-        path
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.programs.program(name)
     }
 
-    pub(super) fn actor(&self, name: &str, steps: &[&str]) -> Actor {
-        self.start(Command::new(self.program(name)).args(steps))
-    }
-
-    /// A command that ends up as one of the programs.
-    pub(super) fn start(&self, command: &mut Command) -> Actor {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Actor { child, lines }
+    pub(crate) fn actor(&self, name: &str, steps: &[&str]) -> Actor {
+        self.programs.actor(name, steps)
     }
 
     /// What the kernel saw of the next connection.
-    pub(super) fn sighting(&self) -> Option<Sighting> {
+    pub(crate) fn sighting(&self) -> Option<Sighting> {
         let (accepted, _) = self.listener.accept().unwrap();
         self.capture.connect_record(accepted.as_fd()).unwrap()
     }
 
     /// The same without the origin.
-    pub(super) fn record(&self) -> Option<Task> {
+    pub(crate) fn record(&self) -> Option<Task> {
         self.sighting().map(|seen| seen.task)
     }
 
     /// Everything told about one process until it exits.
-    pub(super) fn events_of(&mut self, pid: u32) -> Vec<KernelEvent> {
+    pub(crate) fn events_of(&mut self, pid: u32) -> Vec<KernelEvent> {
         let mut seen = Vec::new();
         let start = Instant::now();
         while !matches!(seen.last(), Some(KernelEvent::Exit(_))) && start.elapsed() < LIMIT {
@@ -86,18 +75,49 @@ impl Stage {
     }
 }
 
-pub(super) struct Actor {
-    pub(super) child: Child,
+impl Programs {
+    pub(crate) fn new() -> Self {
+        Self { dir: vouch_tests::agent::temporary_dir() }
+    }
+
+    /// The program under a name of its own.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        if !path.exists() {
+            // By another process: a descriptor for writing that a fork elsewhere in this one inherits would keep
+            // the file from being run.
+            // Where the build put it may be hidden by our own /tmp; the first thread of this process has never left.
+            let actor = format!("/proc/{}/root{}", std::process::id(), env!("CARGO_BIN_EXE_actor"));
+            let copied = Command::new("cp").arg(actor).arg(&path).status();
+            assert!(copied.unwrap().success());
+        }
+        path
+    }
+
+    pub(crate) fn actor(&self, name: &str, steps: &[&str]) -> Actor {
+        Self::start(Command::new(self.program(name)).args(steps))
+    }
+
+    /// A command that ends up as one of the programs.
+    pub(crate) fn start(command: &mut Command) -> Actor {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Actor { child, lines }
+    }
+}
+
+pub(crate) struct Actor {
+    pub(crate) child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Actor {
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Waits until it has done `step`.
-    pub(super) fn wait(&mut self, step: &str) {
+    pub(crate) fn wait(&mut self, step: &str) {
         for line in self.lines.by_ref() {
             if line.unwrap() == step {
                 return;
@@ -115,7 +135,7 @@ impl Drop for Actor {
 }
 
 /// Whether the task runs that file, in the state in which it is now. (The generation is in no `stat`.)
-pub(super) fn runs(task: &Task, path: &Path) -> bool {
+pub(crate) fn runs(task: &Task, path: &Path) -> bool {
     let file = fs::metadata(path).unwrap();
     task.exe.is_some_and(|exe| {
         (exe.major, exe.minor, exe.inode) == (libc::major(file.dev()), libc::minor(file.dev()), file.ino())

@@ -3,7 +3,11 @@
 //!
 //! | step | does |
 //! |---|---|
-//! | `connect PATH` | connects a Unix stream socket, which the later steps use; one that fails prints `failed PID` and is a step done |
+//! | `connect ADDRESS` | connects a stream socket, which the later steps use, to `/path` or `tcp:address:port`; one that fails prints `failed PID` and is a step done |
+//! | `fast-open ADDRESS TEXT` | the same by TCP Fast Open |
+//! | `bind ADDRESS` | makes a TCP socket that will connect from there |
+//! | `disconnect` | ends the connection of the socket, which may connect again |
+//! | `reset` | closes the socket as one that is broken |
 //! | `socket` | makes a Unix stream socket that is not connected |
 //! | `say TEXT` | writes to the socket |
 //! | `move DIR` | moves itself to the cgroup at DIR |
@@ -12,7 +16,7 @@
 //! | `await FILE` | waits until there is such a file |
 //! | `call NAMES` | writes gRPC calls to the socket: X.509-SVIDs of the Workload API, then the secret of each name |
 //! | `hear COUNT` | reads that many answers, each printed before the step: `answer ID,ID...`, `denied` or `closed` |
-//! | `ring HOW PATH` | connects by io_uring: `inline`, `worker` or `polled` |
+//! | `ring HOW ADDRESS` | connects by io_uring: `inline`, `worker` or `polled` |
 //! | `fork COUNT STEP...` | has a child with the same socket that does the next COUNT arguments as its steps |
 //! | `await-end` | for a child: waits until nothing is left of its parent |
 //! | `take-pid` | for a child whose parent is gone: becomes, in the end, a process with the parent's number |
@@ -55,10 +59,11 @@ use anyhow::{Context, Result, bail};
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     sched::{CloneFlags, unshare},
-    sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket},
+    sys::socket::{AddressFamily, SockFlag, SockType, bind, setsockopt, socket, sockopt},
     unistd::{Gid, Pid, Uid, getpid, setgroups, setresuid},
 };
 use vouch_tests::{
+    Address,
     bare::{self, Answer},
     fake,
     trick::{self, Disguise, Ring},
@@ -90,6 +95,18 @@ impl Actor {
             let mut argument = || steps.next().with_context(|| format!("{step} of what?"));
             match step.as_str() {
                 "connect" => self.connect(&argument()?)?,
+                "fast-open" => {
+                    let address = Address::parse(&argument()?)?;
+                    let socket = self.socket.get_or_insert(address.socket()?);
+                    trick::connect_with_data(socket.as_fd(), &address, &argument()?)?;
+                }
+                "bind" => self.bind(&argument()?)?,
+                "disconnect" => trick::disconnect(self.socket()?.as_fd())?,
+                "reset" => {
+                    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+                    setsockopt(self.socket()?, sockopt::Linger, &linger)?;
+                    self.socket = None;
+                }
                 "socket" => self.socket = Some(stream()?),
                 "say" => nix::unistd::write(self.socket()?, argument()?.as_bytes()).map(drop)?,
                 "move" => fs::write(Path::new(&argument()?).join("cgroup.procs"), "0")?,
@@ -149,26 +166,36 @@ impl Actor {
     }
 
     /// On the socket that there is, connected or not.
-    fn connect(&mut self, path: &str) -> Result<()> {
+    fn connect(&mut self, address: &str) -> Result<()> {
+        let address = Address::parse(address)?;
         if self.socket.is_none() {
-            self.socket = Some(stream()?);
+            self.socket = Some(address.socket()?);
         }
-        if let Err(error) = connect(self.socket()?.as_raw_fd(), &UnixAddr::new(path)?) {
+        if let Err(error) = address.connect(self.socket()?.as_fd()) {
             eprintln!("connect: {error}");
             println!("failed {}", getpid());
         }
         Ok(())
     }
 
-    fn connect_by_ring(&mut self, how: &str, path: &str) -> Result<()> {
+    /// A port that is used again, as long as nobody listens there.
+    fn bind(&mut self, address: &str) -> Result<()> {
+        let Address::Tcp(address) = Address::parse(address)? else { bail!("{address} is no address of TCP") };
+        let socket = self.socket.insert(Address::Tcp(address).socket()?);
+        setsockopt(socket, sockopt::ReuseAddr, &true)?;
+        Ok(bind(socket.as_raw_fd(), &address)?)
+    }
+
+    fn connect_by_ring(&mut self, how: &str, address: &str) -> Result<()> {
         let how = match how {
             "inline" => Ring::Inline,
             "worker" => Ring::Worker,
             "polled" => Ring::Polled,
             _ => bail!("{how} is no way to use a ring"),
         };
-        let socket = self.socket.insert(stream()?);
-        trick::connect_by_ring(socket.as_fd(), Path::new(path), how)
+        let address = Address::parse(address)?;
+        let socket = self.socket.insert(address.socket()?);
+        trick::connect_by_ring(socket.as_fd(), &address, how)
     }
 
     /// Who refuses the connection may have closed it by now.
