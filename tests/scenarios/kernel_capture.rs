@@ -5,6 +5,7 @@
 mod origins;
 mod processes;
 pub(crate) mod stage;
+mod storm;
 
 use std::{
     fs,

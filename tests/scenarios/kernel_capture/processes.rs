@@ -1,26 +1,12 @@
-use std::{
-    collections::HashSet,
-    fs,
-    os::unix::fs::MetadataExt,
-    process::{Child, Command, id},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{collections::HashSet, fs, os::unix::fs::MetadataExt, process::id};
 
 use vouch::{
     kernel::{Capture, KernelEvent, Options},
-    process::{ProcessId, Processes},
+    process::ProcessId,
 };
 use vouch_tests::{Cgroup, Need, eventually, require};
 
 use super::stage::{LIMIT, Stage, runs};
-
-/// The smallest ring: a few events and it is full.
-const TINY_RING: u32 = 4096;
 
 #[test]
 fn the_list_of_processes_is_that_of_proc() {
@@ -99,94 +85,6 @@ fn a_cgroup_has_a_path_as_long_as_it_is_there() {
     fs::remove_dir(&child).unwrap();
     assert_eq!(capture.cgroup_path(id).unwrap_err().kind(), std::io::ErrorKind::NotFound);
     assert_eq!(capture.cgroup_path(1).unwrap(), "/");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn losses_are_counted_and_healed_within_a_second() {
-    require!(Need::Root);
-    let options = Options { ring_bytes: TINY_RING, ..Options::default() };
-    let (capture, events) = Capture::attach(&options).unwrap();
-    let capture = Arc::new(capture);
-    let (processes, follow) = Processes::follow((Arc::clone(&capture), events)).await.unwrap();
-    let mut kept = Kept(Vec::new());
-    // Nobody reads meanwhile: the ring is full soon.
-    for _ in 0..40 {
-        assert!(Command::new("/bin/true").status().unwrap().success());
-        kept.0.push(Command::new("/bin/sleep").arg("60").spawn().unwrap());
-    }
-    assert!(capture.counters().unwrap().events_lost > 0);
-    let run = tokio::spawn(follow.run());
-    tokio::time::sleep(Duration::from_secs(1)).await;
-
-    let counters = processes.counters();
-    assert!(counters.lost > 0 && counters.snapshots >= 2, "{counters:?}");
-    for child in &kept.0 {
-        let known = processes.get_by_pid(child.id()).expect("a living child is in the table");
-        assert_eq!(known.exec_count, capture.inspect(child.id()).unwrap().unwrap().task.exec_count);
-    }
-    drop(kept);
-    run.abort();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_ghost_stays_from_the_time_of_attaching() {
-    require!(Need::Root);
-    let churn = Churn::start();
-    for _ in 0..4 {
-        let (capture, events) = Capture::attach(&Options::default()).unwrap();
-        let capture = Arc::new(capture);
-        let (processes, follow) = Processes::follow((Arc::clone(&capture), events)).await.unwrap();
-        let run = tokio::spawn(follow.run());
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let known = processes.tasks();
-        // Whoever is alive in the table and not in the kernel must be gone from the table a little later.
-        let living: HashSet<ProcessId> =
-            capture.snapshot().unwrap().tasks.iter().map(ProcessId::of).collect();
-        let suspects: Vec<ProcessId> =
-            known.iter().map(ProcessId::of).filter(|id| !living.contains(id)).collect();
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let ghosts: Vec<&ProcessId> = suspects.iter().filter(|id| processes.get(**id).is_some()).collect();
-        assert!(ghosts.is_empty(), "{ghosts:?}");
-        assert_eq!(processes.counters().lost, 0);
-        run.abort();
-    }
-    churn.stop();
-}
-
-/// Children that live until the end of a test.
-struct Kept(Vec<Child>);
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            child.kill().ok();
-            child.wait().ok();
-        }
-    }
-}
-
-/// Processes that come and go all the time.
-struct Churn {
-    stop: Arc<AtomicBool>,
-    thread: thread::JoinHandle<()>,
-}
-
-impl Churn {
-    fn start() -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                Command::new("/bin/true").status().unwrap();
-            }
-        });
-        Self { stop, thread }
-    }
-
-    fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap();
-    }
 }
 
 fn proc_pids() -> HashSet<u32> {
