@@ -24,6 +24,8 @@ const SMALL_RING: u32 = 64 << 10;
 const LARGE_RING: u32 = 16 << 20;
 /// Of a reader that has other things to do.
 const NAP: Duration = Duration::from_millis(20);
+/// So long that a snapshot comes between two looks at a full ring of the usual size.
+const LONG_NAP: Duration = Duration::from_millis(70);
 const STORM: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(30);
 /// Longer than an event takes from the kernel to the table.
@@ -38,7 +40,7 @@ async fn a_storm_that_overflows_the_ring_is_healed_within_a_second() {
     let (capture, events) = Capture::attach(&options).unwrap();
     let capture = Arc::new(capture);
     let sleepy = Arc::new(AtomicBool::new(true));
-    let reader = Sleepy { kernel: (Arc::clone(&capture), events), sleepy: Arc::clone(&sleepy) };
+    let reader = Sleepy { kernel: (Arc::clone(&capture), events), nap: NAP, sleepy: Arc::clone(&sleepy) };
     let (processes, follow) = Processes::follow(reader).await.unwrap();
     let run = tokio::spawn(follow.run());
     let start = Instant::now();
@@ -68,6 +70,33 @@ async fn a_storm_that_overflows_the_ring_is_healed_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_comes_back_by_events_that_waited_longer_than_the_snapshot() {
+    require!(Need::Root);
+    let (capture, events) = Capture::attach(&Options::default()).unwrap();
+    let capture = Arc::new(capture);
+    let kernel = (Arc::clone(&capture), events);
+    let reader = Sleepy { kernel, nap: LONG_NAP, sleepy: Arc::new(AtomicBool::new(true)) };
+    let (processes, follow) = Processes::follow(reader).await.unwrap();
+    let storm = Storm::start(3, u64::MAX).unwrap();
+    let start = Instant::now();
+    // Nobody reads. Who is alive when the ring is full is in it with the birth, and not with the end.
+    while capture.counters().unwrap().events_lost == 0 {
+        assert!(start.elapsed() < LIMIT, "no event is lost: {:?}", capture.counters());
+        sleep(LAG).await;
+    }
+    storm.stop().unwrap();
+    // The loss is told with the first thousand events, and healed before the last are read.
+    let run = tokio::spawn(follow.run());
+    sleep(Duration::from_millis(700)).await;
+
+    let difference = Difference::look(&capture, &processes).await;
+    assert_eq!(difference.missing, []);
+    assert_eq!(difference.ghosts, []);
+    assert!(processes.counters().lost > 0);
+    run.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_ghost_stays_from_the_time_of_attaching() {
     require!(Need::Root);
     let storm = Storm::start(2, u64::MAX).unwrap();
@@ -93,13 +122,14 @@ async fn no_ghost_stays_from_the_time_of_attaching() {
 /// A reader that sleeps before each look at the ring, as long as it is sleepy.
 struct Sleepy {
     kernel: (Arc<Capture>, EventSource),
+    nap: Duration,
     sleepy: Arc<AtomicBool>,
 }
 
 impl Kernel for Sleepy {
     async fn next_batch(&mut self) -> io::Result<Vec<KernelEvent>> {
         if self.sleepy.load(Ordering::Relaxed) {
-            sleep(NAP).await;
+            sleep(self.nap).await;
         }
         self.kernel.next_batch().await
     }
