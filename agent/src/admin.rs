@@ -124,6 +124,7 @@ fn listed(entry: &RegistrationEntry) -> Entry {
         spiffe_id: entry.spiffe_id.to_string(),
         selectors: texts(&entry.selectors),
         exclude: texts(&entry.exclude),
+        attested_by: entry.attested_by.iter().map(ToString::to_string).collect(),
         x509_svid_ttl: entry.x509_svid_ttl.map_or(0, |ttl| ttl.as_secs()),
         dns_names: entry.dns_names.clone(),
         hint: entry.hint.clone(),

@@ -79,7 +79,9 @@ fn ask(common: &Common) -> Result<ListEntriesResponse, Problem> {
 
 fn row(entry: &Listed) -> Vec<String> {
     let exclude = entry.exclude.iter().map(|selector| format!("not {selector}"));
-    let selectors = entry.selectors.iter().cloned().chain(exclude).collect::<Vec<_>>().join(" ");
+    let attested = entry.attested_by.iter().map(|kind| format!("by {kind}"));
+    let selectors =
+        entry.selectors.iter().cloned().chain(exclude).chain(attested).collect::<Vec<_>>().join(" ");
     let ttl = match entry.x509_svid_ttl {
         0 => "-".into(),
         seconds => humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string(),
@@ -94,6 +96,7 @@ fn as_json(entry: &Listed) -> Value {
         "spiffe_id": entry.spiffe_id,
         "selectors": entry.selectors,
         "exclude": entry.exclude,
+        "attested_by": entry.attested_by,
         "x509_svid_ttl": entry.x509_svid_ttl,
         "dns_names": entry.dns_names,
         "hint": entry.hint,

@@ -28,8 +28,8 @@ impl fmt::Display for EntryId {
     }
 }
 
-/// Selectors → SPIFFE ID, written by an operator. A process earns it when it has all `selectors` and is known
-/// to have none of `exclude`.
+/// Selectors → SPIFFE ID, written by an operator. A process earns it when it has all `selectors`, is known
+/// to have none of `exclude`, and each attestor of `attested_by` has spoken for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistrationEntry {
     pub id: EntryId,
@@ -38,6 +38,8 @@ pub struct RegistrationEntry {
     pub selectors: Vec<Selector>,
     /// Sorted, without duplicates. An empty value excludes the whole type.
     pub exclude: Vec<Selector>,
+    /// Types of selectors, sorted, without duplicates: the attestor of each answered for the process, and knew it.
+    pub attested_by: Vec<Box<str>>,
     /// Lifetime of its X.509-SVIDs; `None` takes the issuer's.
     pub x509_svid_ttl: Option<Duration>,
     pub dns_names: Vec<String>,

@@ -40,8 +40,8 @@ impl EntryIndex {
 
     /// The entries that a process with `selectors` has earned at `now`, sorted by id.
     ///
-    /// An entry is earned when the process has all its selectors, is known to have nothing that it excludes,
-    /// and it has not expired. Costs one look-up for each selector, and one check for each candidate.
+    /// An entry is earned when the process has all its selectors, is known to have nothing that it excludes, the
+    /// attestors that it names have spoken, and it has not expired. Costs one look-up for each selector, and one check for each candidate.
     pub fn matching(&self, selectors: &SelectorSet, now: SystemTime) -> Vec<Arc<RegistrationEntry>> {
         let mut found: Vec<usize> = selectors
             .iter()
@@ -150,6 +150,16 @@ fn earns(process: &SelectorSet, entry: &RegistrationEntry, now: SystemTime) -> b
     entry.expires_at.is_none_or(|end| now < end)
         && entry.selectors.iter().all(|selector| process.contains(selector))
         && entry.exclude.iter().all(lacks)
+        && entry.attested_by.iter().all(|kind| spoke(process, kind) == Some(true))
+}
+
+/// Whether the attestor of a type knew the process: it gave one selector at least. `None` when nobody can say, since it
+/// failed or was not there to ask. A single fact that it could not learn does not count against it.
+pub(super) fn spoke(process: &SelectorSet, kind: &str) -> Option<bool> {
+    if process.gaps().any(|gap| gap.kind() == kind && gap.value().is_empty()) {
+        return None;
+    }
+    Some(process.iter().any(|selector| selector.kind() == kind))
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ fn twice(source: &Source<'_>, entry: &RegistrationEntry, first: &Origin, span: &
     source
         .problem("E0616", format!("entry id {} stands twice", entry.id), &(span.start..span.start + 1))
         .why(format!(
-            "first at {}:{}; an entry without an id is named after its SPIFFE ID, selectors and exclusions",
+            "first at {}:{}; an entry without an id is named after its SPIFFE ID and conditions",
             first.file.display(),
             first.line
         ))

@@ -1,7 +1,7 @@
 //! A document becomes registration entries: which fields there are, and what each does.
 //!
 //! The fields are SPIRE's, in the two shapes in which its users hold them (the file that `entry create -data`
-//! takes, and what `entry show -output json` prints), and `exclude`, which is ours.
+//! takes, and what `entry show -output json` prints), and two of ours: `exclude` and `attested_by`.
 
 use std::{
     ops::Range,
@@ -26,6 +26,7 @@ const FIELDS: &[&str] = &[
     "parent_id",
     "selectors",
     "exclude",
+    "attested_by",
     "x509_svid_ttl",
     "jwt_svid_ttl",
     "federates_with",
@@ -107,6 +108,7 @@ struct Draft<'n, 't> {
     parent: Option<SpiffeId>,
     selectors: Vec<Selector>,
     exclude: Vec<Selector>,
+    attested_by: Vec<Box<str>>,
     id: Option<EntryId>,
     id_field: Option<&'n Key<'t>>,
     x509_svid_ttl: Option<Duration>,
@@ -152,6 +154,7 @@ impl<'n, 't> Draft<'n, 't> {
             "parent_id" => {}
             "selectors" => self.selectors = sorted(value, source, |node| source.selector(node))?,
             "exclude" => self.exclude = sorted(value, source, |node| source.selector_or_type(node))?,
+            "attested_by" => self.attested_by = sorted(value, source, |node| source.selector_type(node))?,
             "x509_svid_ttl" => self.x509_svid_ttl = source.ttl(value)?,
             "dns_names" => self.dns_names = dns_names(source, value)?,
             "hint" => self.hint = source.hint(value)?,
@@ -254,12 +257,14 @@ impl<'n, 't> Draft<'n, 't> {
                 .why("every process of this node would get the identity")
                 .fix("say which process it is for, such as \"selectors\": [\"unix:uid:1000\"]"));
         }
-        let id = self.id.unwrap_or_else(|| canonical::id_of(&spiffe_id, &self.selectors, &self.exclude));
+        let Self { selectors, exclude, attested_by, .. } = self;
+        let id = self.id.unwrap_or_else(|| canonical::id_of(&spiffe_id, &selectors, &exclude, &attested_by));
         Ok(RegistrationEntry {
             id,
             spiffe_id,
-            selectors: self.selectors,
-            exclude: self.exclude,
+            selectors,
+            exclude,
+            attested_by,
             x509_svid_ttl: self.x509_svid_ttl,
             dns_names: self.dns_names,
             hint: self.hint,
@@ -268,15 +273,15 @@ impl<'n, 't> Draft<'n, 't> {
     }
 }
 
-fn sorted<'t>(
+fn sorted<'t, T: Ord>(
     list: &Node<'t>,
     source: &Source<'t>,
-    read: impl Fn(&Node<'t>) -> Result<Selector, Problem>,
-) -> Result<Vec<Selector>, Problem> {
-    let mut selectors = source.list(list)?.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    selectors.sort();
-    selectors.dedup();
-    Ok(selectors)
+    read: impl Fn(&Node<'t>) -> Result<T, Problem>,
+) -> Result<Vec<T>, Problem> {
+    let mut items = source.list(list)?.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    items.sort();
+    items.dedup();
+    Ok(items)
 }
 
 /// In the order of the file, which certificates keep; a repeated name counts once.

@@ -34,6 +34,10 @@ fn fields(entry: &RegistrationEntry) -> Vec<(&'static str, Value)> {
     if !entry.exclude.is_empty() {
         fields.push(("exclude", selectors(&entry.exclude)));
     }
+    if !entry.attested_by.is_empty() {
+        let kinds = entry.attested_by.iter().map(|kind| Value::from(kind.as_ref()));
+        fields.push(("attested_by", kinds.collect::<Vec<_>>().into()));
+    }
     if let Some(ttl) = entry.x509_svid_ttl {
         fields.push(("x509_svid_ttl", seconds(ttl)));
     }
@@ -84,23 +88,26 @@ mod tests {
         let excluded = ("[a-z0-9]{1,4}", "[ -~é]{0,8}").prop_map(|(kind, value)| Selector::new(kind, value));
         (
             ("[!-~]{1,10}", "[a-z0-9]{1,8}", "[ -~é\n]{0,10}"),
-            (btree_set(selector, 1..4), btree_set(excluded, 0..3)),
+            (btree_set(selector, 1..4), btree_set(excluded, 0..3), btree_set("[a-z0-9]{1,4}", 0..3)),
             proptest::option::of(2u64..1000),
             proptest::option::of(1u64..1 << 40),
             btree_set("[a-z][a-z0-9]{0,5}(\\.[a-z]{1,5})?", 0..3),
         )
-            .prop_map(|((id, path, hint), (selectors, exclude), ttl, end, dns_names)| {
-                RegistrationEntry {
-                    id: EntryId::new(id),
-                    spiffe_id: format!("spiffe://example.org/{path}").parse().unwrap(),
-                    selectors: selectors.into_iter().collect(),
-                    exclude: exclude.into_iter().collect(),
-                    x509_svid_ttl: ttl.map(Duration::from_secs),
-                    dns_names: dns_names.into_iter().collect(),
-                    hint,
-                    expires_at: end.map(|end| SystemTime::UNIX_EPOCH + Duration::from_secs(end)),
-                }
-            })
+            .prop_map(
+                |((id, path, hint), (selectors, exclude, attested_by), ttl, end, dns_names)| {
+                    RegistrationEntry {
+                        id: EntryId::new(id),
+                        spiffe_id: format!("spiffe://example.org/{path}").parse().unwrap(),
+                        selectors: selectors.into_iter().collect(),
+                        exclude: exclude.into_iter().collect(),
+                        attested_by: attested_by.into_iter().map(Into::into).collect(),
+                        x509_svid_ttl: ttl.map(Duration::from_secs),
+                        dns_names: dns_names.into_iter().collect(),
+                        hint,
+                        expires_at: end.map(|end| SystemTime::UNIX_EPOCH + Duration::from_secs(end)),
+                    }
+                },
+            )
     }
 
     proptest! {

@@ -200,6 +200,18 @@ impl<'t> Source<'t> {
         Ok(Selector::new(kind, value))
     }
 
+    /// The type alone, such as `docker`.
+    pub(super) fn selector_type(&self, node: &Node<'t>) -> Result<Box<str>, Problem> {
+        let kind = self.text(node)?;
+        if kind.is_empty() || kind.contains(':') || kind.len() > MAX_SELECTOR_LEN {
+            let title = format!("the type of selectors must be one word without a colon, not {kind:?}");
+            return Err(self
+                .problem("E0610", title, &node.span)
+                .fix("name what stands before the first colon of its selectors, such as \"docker\""));
+        }
+        Ok(kind.into())
+    }
+
     fn selector_parts<'n>(&self, pairs: &'n [(Key<'t>, Node<'t>)]) -> Result<(&'n str, &'n str), Problem> {
         let (mut kind, mut value) = ("", "");
         for (key, node) in pairs {

@@ -463,6 +463,7 @@ pub(crate) fn entry(id: &str, uid: u32) -> RegistrationEntry {
         spiffe_id: format!("spiffe://example.org/{id}").parse().unwrap(),
         selectors: vec![Selector::new("unix", format!("uid:{uid}"))],
         exclude: vec![],
+        attested_by: vec![],
         x509_svid_ttl: None,
         dns_names: vec![],
         hint: String::new(),

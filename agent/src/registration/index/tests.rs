@@ -25,6 +25,7 @@ fn entry(id: &str, selectors: &[&str], exclude: &[&str]) -> RegistrationEntry {
         spiffe_id: format!("spiffe://example.org/{id}").parse().unwrap(),
         selectors: sorted(selectors),
         exclude: sorted(exclude),
+        attested_by: Vec::new(),
         x509_svid_ttl: None,
         dns_names: Vec::new(),
         hint: String::new(),
@@ -65,6 +66,21 @@ fn an_exclusion_needs_certain_absence() {
     assert_eq!(ids(&index, &set, at(0)), ["b"]);
     set.insert(selector("k8s:ns:x"));
     assert_eq!(ids(&index, &set, at(0)), [""; 0]);
+}
+
+#[test]
+fn an_entry_may_ask_that_attestors_have_spoken() {
+    let mut both = entry("a", &["unix:uid:1"], &[]);
+    both.attested_by = vec!["docker".into(), "unix".into()];
+    let index = EntryIndex::new([both]);
+    let mut set = process(&["unix:uid:1"]);
+    assert_eq!(ids(&index, &set, at(0)), [""; 0], "the attestor answered, and does not know the process");
+    set.insert(selector("docker:image_id:x"));
+    assert_eq!(ids(&index, &set, at(0)), ["a"]);
+    set.mark_gap(selector("unix:sha256"));
+    assert_eq!(ids(&index, &set, at(0)), ["a"], "one fact that is missing is no failure");
+    set.mark_gap(selector("docker"));
+    assert_eq!(ids(&index, &set, at(0)), [""; 0], "the attestor failed the last time it was asked");
 }
 
 #[test]
@@ -123,11 +139,13 @@ fn any_entry() -> impl Strategy<Value = RegistrationEntry> {
         "[a-e][0-9]{2}",
         proptest::collection::btree_set(any_selector(), 1..4),
         proptest::collection::btree_set(any_exclusion(), 0..2),
+        proptest::collection::btree_set("[abc]", 0..2),
         proptest::option::of(0..4u64),
     )
-        .prop_map(|(id, selectors, exclude, expires_at)| RegistrationEntry {
+        .prop_map(|(id, selectors, exclude, attested_by, expires_at)| RegistrationEntry {
             selectors: selectors.into_iter().collect(),
             exclude: exclude.into_iter().collect(),
+            attested_by: attested_by.into_iter().map(Into::into).collect(),
             expires_at: expires_at.map(at),
             ..entry(&id, &[], &[])
         })
@@ -167,6 +185,13 @@ fn plainly_earns(process: &SelectorSet, entry: &RegistrationEntry, now: SystemTi
             .gaps()
             .any(|gap| if whole_type { gap.kind() == unwanted.kind() } else { below(unwanted, gap) });
         if has || unknown {
+            return false;
+        }
+    }
+    for kind in &entry.attested_by {
+        let speaks = process.iter().any(|has| has.kind() == &**kind);
+        let failed = process.gaps().any(|gap| gap.kind() == &**kind && gap.value() == "");
+        if !speaks || failed {
             return false;
         }
     }

@@ -27,6 +27,7 @@ fn needless(index: &EntryIndex, entry: &RegistrationEntry) -> Option<Warning> {
         other.id != entry.id
             && other.spiffe_id == entry.spiffe_id
             && other.exclude.iter().all(|excluded| excludes(&entry.exclude, excluded))
+            && other.attested_by.iter().all(|kind| entry.attested_by.contains(kind))
             && outlives(other, entry)
             && (!same_conditions(other, entry) || other.id < entry.id)
     })?;
@@ -48,7 +49,10 @@ fn outlives(a: &RegistrationEntry, b: &RegistrationEntry) -> bool {
 }
 
 fn same_conditions(a: &RegistrationEntry, b: &RegistrationEntry) -> bool {
-    a.selectors == b.selectors && a.exclude == b.exclude && a.expires_at == b.expires_at
+    a.selectors == b.selectors
+        && a.exclude == b.exclude
+        && a.attested_by == b.attested_by
+        && a.expires_at == b.expires_at
 }
 
 /// One warning for each hint, about the first pair that can match together.

@@ -21,6 +21,7 @@ fn entry(id: &str, path: &str, required: &[&str]) -> RegistrationEntry {
         spiffe_id: format!("spiffe://example.org/{path}").parse().unwrap(),
         selectors: selectors(required),
         exclude: Vec::new(),
+        attested_by: Vec::new(),
         x509_svid_ttl: None,
         dns_names: Vec::new(),
         hint: String::new(),
@@ -106,6 +107,14 @@ fn an_entry_that_excludes_less_or_lives_longer_adds_something() {
     assert_eq!(remarks([wide.clone(), narrow.clone()]), []);
     wide.exclude.clear();
     wide.expires_at = Some(now() + Duration::from_secs(1));
+    assert_eq!(remarks([wide, narrow]), []);
+}
+
+#[test]
+fn an_entry_that_asks_for_fewer_attestors_adds_something() {
+    let mut wide = entry("wide", "web", SURE);
+    wide.attested_by = vec!["kernel".into()];
+    let narrow = entry("narrow", "web", &[SURE, &["unix:gid:1"]].concat());
     assert_eq!(remarks([wide, narrow]), []);
 }
 

@@ -74,12 +74,27 @@ fn a_file_for_entry_create_loads_as_it_is() {
             spiffe_id: "spiffe://example.org/web".parse().unwrap(),
             selectors: vec![Selector::new("k8s", "pod-label:a:b"), Selector::new("unix", "uid:1000")],
             exclude: vec![],
+            attested_by: vec![],
             x509_svid_ttl: Some(Duration::from_secs(600)),
             dns_names: vec!["web".into(), "web.example.org".into()],
             hint: "internal".into(),
             expires_at: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000)),
         }
     );
+}
+
+#[test]
+fn the_attestors_that_must_have_spoken_are_types() {
+    let with = |list: &str| with(&format!(r#","attested_by":{list}"#));
+    let kinds = one(with(r#"["unix", "docker", "unix"]"#)).attested_by;
+    assert_eq!(kinds, ["docker".into(), "unix".into()] as [Box<str>; 2]);
+    let plain = one(with("[]"));
+    assert_ne!(one(with(r#"["unix"]"#)).id, plain.id, "who gets it is part of the name");
+    for (bad, code) in
+        [(r#"["unix:uid:1"]"#, "E0610"), (r#"[""]"#, "E0610"), (r#""unix""#, "E0606"), ("[1]", "E0606")]
+    {
+        assert_eq!(with(bad).unwrap_err().code, code, "{bad}");
+    }
 }
 
 #[test]

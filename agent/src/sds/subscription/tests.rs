@@ -31,6 +31,7 @@ fn svid(entry: &str, path: &str, serial: u8, generation: u64) -> Arc<IssuedSvid>
         spiffe_id: id.clone(),
         selectors: vec![Selector::new("unix", "uid:1")],
         exclude: vec![],
+        attested_by: vec![],
         x509_svid_ttl: None,
         dns_names: vec![],
         hint: String::new(),

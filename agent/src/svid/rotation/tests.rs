@@ -406,6 +406,7 @@ fn entry(id: &str, path: &str) -> Arc<RegistrationEntry> {
         spiffe_id: format!("spiffe://example.org{path}").parse().unwrap(),
         selectors: vec![Selector::new("unix", "uid:1")],
         exclude: vec![],
+        attested_by: vec![],
         x509_svid_ttl: None,
         dns_names: vec![],
         hint: String::new(),
