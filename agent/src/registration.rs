@@ -4,6 +4,7 @@
 //! change; `lint` tells an operator what an entry does not say.
 
 mod canonical;
+mod closest;
 mod dns;
 mod document;
 mod entry;
@@ -19,6 +20,7 @@ mod values;
 mod warning;
 mod watch;
 
+pub use closest::{Comparison, Condition, Line, Verdict, advice, closest};
 pub use entry::{EntryId, RegistrationEntry};
 pub use files::{EntryFiles, EntryFilesTask, ReloadCounts};
 pub use index::EntryIndex;

@@ -1,6 +1,7 @@
 //! Keeps the index true while the entry files change.
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -15,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    EntryIndex, Loaded, Warning, load,
+    EntryId, EntryIndex, Loaded, Origin, Warning, load,
     watch::{Change, DirectoryWatch, Fingerprint},
 };
 use crate::{problem::Problem, spiffe::TrustDomain};
@@ -73,6 +74,7 @@ struct Published {
 struct Remarks {
     problem: Option<Arc<Problem>>,
     warnings: Arc<[Warning]>,
+    origins: Arc<HashMap<EntryId, Origin>>,
 }
 
 impl EntryFiles {
@@ -88,10 +90,10 @@ impl EntryFiles {
         let mut watch = DirectoryWatch::of(&files);
         watch.arm();
         let (seen, loaded) = read(files.clone(), trust_domain.clone()).await;
-        let (index, warnings) = loaded?;
+        let Reading { index, warnings, origins } = loaded?;
         let published = Arc::new(Published {
             index: watch::Sender::new(Arc::new(index)),
-            remarks: Mutex::new(Remarks { problem: None, warnings }),
+            remarks: Mutex::new(Remarks { problem: None, warnings, origins }),
             accepted: AtomicU64::new(1),
             refused: AtomicU64::new(0),
         });
@@ -117,6 +119,11 @@ impl EntryFiles {
     /// Of the entries that are served.
     pub fn warnings(&self) -> Arc<[Warning]> {
         Arc::clone(&self.published.remarks().warnings)
+    }
+
+    /// Where the entry is written; `None` when it is served no more.
+    pub fn origin(&self, entry: &EntryId) -> Option<Origin> {
+        self.published.remarks().origins.get(entry).cloned()
     }
 
     pub fn counts(&self) -> ReloadCounts {
@@ -209,7 +216,14 @@ impl EntryFilesTask {
     }
 }
 
-type Read = Result<(EntryIndex, Arc<[Warning]>), Problem>;
+type Read = Result<Reading, Problem>;
+
+/// All files, read well.
+struct Reading {
+    index: EntryIndex,
+    warnings: Arc<[Warning]>,
+    origins: Arc<HashMap<EntryId, Origin>>,
+}
 
 /// Reads and files all entries, off the async threads: of many it takes seconds.
 ///
@@ -217,8 +231,12 @@ type Read = Result<(EntryIndex, Arc<[Warning]>), Problem>;
 async fn read(files: Vec<PathBuf>, trust_domain: TrustDomain) -> (Fingerprint, Read) {
     let work = move || {
         let seen = Fingerprint::of(&files);
-        let loaded = load(&files, &trust_domain);
-        (seen, loaded.map(|Loaded { entries, warnings, .. }| (EntryIndex::new(entries), warnings.into())))
+        let reading = |Loaded { entries, origins, warnings }| Reading {
+            index: EntryIndex::new(entries),
+            warnings: warnings.into(),
+            origins: Arc::new(origins),
+        };
+        (seen, load(&files, &trust_domain).map(reading))
     };
     match tokio::task::spawn_blocking(work).await {
         Ok(read) => read,
@@ -234,12 +252,13 @@ fn ended() -> Problem {
 impl Published {
     fn accept(&self, read: Read) -> Outcome {
         match read {
-            Ok((index, warnings)) => {
+            Ok(Reading { index, warnings, origins }) => {
                 self.accepted.fetch_add(1, Ordering::Relaxed);
                 let count = index.len();
                 let recovered = {
                     let mut remarks = self.remarks();
                     remarks.warnings = warnings;
+                    remarks.origins = origins;
                     remarks.problem.take().is_some()
                 };
                 let changed = self.index.send_if_modified(|current| {

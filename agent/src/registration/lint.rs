@@ -61,6 +61,12 @@ fn lint_one(entry: &RegistrationEntry, now: SystemTime) -> Vec<Warning> {
     warnings
 }
 
+/// How a selector that no attestor writes so should be written; `None` when it is written as they write it.
+pub(super) fn how_it_is_written(selector: &Selector) -> Option<String> {
+    let remark = misspelt(selector).filter(|remark| *remark != not_made(&selector.to_string()));
+    remark.map(|(_, title, _, fix)| format!("{title}: {fix}"))
+}
+
 type Remark = (&'static str, String, &'static str, String);
 
 fn misspelt(selector: &Selector) -> Option<Remark> {

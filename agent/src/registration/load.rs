@@ -7,6 +7,7 @@ use std::{
     ops::Range,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -37,7 +38,7 @@ pub struct Loaded {
 /// Where an entry was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    pub file: PathBuf,
+    pub file: Arc<Path>,
     /// From 1.
     pub line: usize,
 }
@@ -68,8 +69,9 @@ impl Loaded {
             ));
         }
         let mut lines = Lines::of(source.text);
+        let file: Arc<Path> = file.into();
         for (entry, span) in entries {
-            let origin = Origin { file: file.to_owned(), line: lines.line_at(span.start) };
+            let origin = Origin { file: Arc::clone(&file), line: lines.line_at(span.start) };
             if let Some(first) = self.origins.get(&entry.id) {
                 return Err(twice(&source, &entry, first, &span));
             }

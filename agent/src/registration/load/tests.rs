@@ -152,8 +152,8 @@ fn entries_of_all_files_come_sorted_by_id_with_their_origin() {
     let loaded = load(&[a.clone(), b.clone()], &"example.org".parse().unwrap()).unwrap();
     let ids: Vec<&str> = loaded.entries.iter().map(|entry| entry.id.as_str()).collect();
     assert_eq!(ids, ["0", "1", "2"]);
-    assert_eq!(loaded.origins[&EntryId::new("1")], Origin { file: a, line: 3 });
-    assert_eq!(loaded.origins[&EntryId::new("0")], Origin { file: b, line: 2 });
+    assert_eq!(loaded.origins[&EntryId::new("1")], Origin { file: a.into(), line: 3 });
+    assert_eq!(loaded.origins[&EntryId::new("0")], Origin { file: b.into(), line: 2 });
 }
 
 #[test]

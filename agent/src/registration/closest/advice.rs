@@ -1,0 +1,47 @@
+//! What to type or edit so that a process earns an entry.
+
+use super::{Comparison, Condition, Line, Verdict};
+use crate::registration::Origin;
+
+/// What would make the process of `comparison` earn its entry, written at `origin`: one line for each condition that
+/// is not met, in the same order. Empty when it is earned.
+pub fn advice(comparison: &Comparison, origin: Option<&Origin>) -> Vec<String> {
+    let file = match origin {
+        Some(Origin { file, line }) => format!("{}:{line}", file.display()),
+        None => format!("the file of entry {}", comparison.entry.id),
+    };
+    let unmet = comparison.lines.iter().filter(|line| line.verdict != Verdict::Met);
+    unmet.map(|line| of_line(line, &file)).collect()
+}
+
+fn of_line(line: &Line, file: &str) -> String {
+    match (&line.condition, line.verdict) {
+        (Condition::Has(selector), Verdict::Unknown) => format!(
+            "{selector} cannot be learned of this process now; see its gaps for the reason, or take it out in {file}"
+        ),
+        (Condition::Has(selector), _) => match line.instead.first() {
+            Some(instead) => {
+                format!("run the process so that it has {selector}, or edit {file}: {selector} -> {instead}")
+            }
+            None => format!("run the process so that it has {selector}, or take it out in {file}"),
+        },
+        (Condition::Lacks(_), Verdict::Unknown) => {
+            format!(
+                "{} cannot be settled: see the gaps for the reason, or take it out in {file}",
+                line.condition
+            )
+        }
+        (Condition::Lacks(_), _) => {
+            format!("this process is meant to be excluded; if not, take `{}` out in {file}", line.condition)
+        }
+        (Condition::AttestedBy(kind), Verdict::Unknown) => {
+            format!("see why the attestor of {kind} cannot be heard: vouch doctor; or edit {file}")
+        }
+        (Condition::AttestedBy(kind), _) => {
+            format!("run the process where {kind} knows it, or take {kind} out of attested_by in {file}")
+        }
+        (Condition::Until(_), _) => {
+            format!("move its expiry (entryExpiry, expires_at) in {file}, or remove it")
+        }
+    }
+}
