@@ -43,7 +43,7 @@ impl Admin for AdminApi {
             let held = svids.svids.get(&EntryId::new(entry.id.as_str()));
             entry.svid_not_after = held.map_or(0, |issued| seconds(issued.svid.not_after));
         }
-        let found = lint(&index, SystemTime::now());
+        let found = lint(&index, SystemTime::now(), self.node.surroundings());
         let lint = self.node.entries.warnings().iter().chain(&found).map(warning_fact).collect();
         Ok(Response::new(ListEntriesResponse { entries, lint }))
     }

@@ -116,6 +116,7 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
         hooks_off: config.kernel.hooks == crate::config::Hooks::Off,
         processes,
         entries,
+        path_rule: services::path_rule(&config),
         authority,
         svids,
         front,

@@ -3,13 +3,13 @@
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use crate::{
-    attestation::Grade,
+    attestation::{Grade, PathRule},
     authority::Authority,
     front::Front,
     kernel::{Capture, HookState},
     problem::Problem,
     process::Processes,
-    registration::{EntryFiles, Warning},
+    registration::{EntryFiles, Surroundings, Warning},
     spiffe::TrustDomain,
     svid::SvidCache,
     workload_api,
@@ -29,6 +29,8 @@ pub struct Node {
     pub hooks_off: bool,
     pub processes: Option<Processes>,
     pub entries: EntryFiles,
+    /// What `unix:path` means here.
+    pub path_rule: PathRule,
     pub authority: Authority,
     pub svids: SvidCache,
     pub front: Arc<Front>,
@@ -46,6 +48,11 @@ impl Node {
             Some(capture) if capture.captures_connects() => Grade::Kernel,
             _ => Grade::best_without_hooks(),
         }
+    }
+
+    /// What the meaning of entries depends on.
+    pub fn surroundings(&self) -> Surroundings {
+        Surroundings { grade: Some(self.grade()), path: self.path_rule }
     }
 
     /// What is wrong, worst first.

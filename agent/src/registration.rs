@@ -24,7 +24,7 @@ pub use closest::{Comparison, Condition, Line, Verdict, advice, closest};
 pub use entry::{EntryId, RegistrationEntry};
 pub use files::{EntryFiles, EntryFilesTask, ReloadCounts};
 pub use index::EntryIndex;
-pub use lint::lint;
+pub use lint::{Surroundings, lint};
 pub use load::{Loaded, MAX_ENTRIES, MAX_FILE_BYTES, Origin, load};
 pub use render::render_toml;
 pub use values::{MAX_SVID_TTL, MIN_SVID_TTL};

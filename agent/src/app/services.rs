@@ -45,10 +45,7 @@ const ADMIN_REQUEST: usize = 16 << 10;
 
 pub(super) fn attestor(config: &Config) -> AttestorConfig {
     AttestorConfig {
-        path: match config.attest.unix.path {
-            PathMeaning::Verified => PathRule::Verified,
-            PathMeaning::Spire => PathRule::Spire,
-        },
+        path: path_rule(config),
         hash_size_limit: config.attest.unix.hash_size_limit,
         timeout: config.limits.attestation_timeout,
         in_flight: config.limits.attestations,
@@ -72,6 +69,13 @@ pub(super) fn witnesses(config: &Config) -> WitnessConfig {
         },
         systemd: config.attest.systemd.enabled,
         slurm: config.attest.slurm.enabled,
+    }
+}
+
+pub(super) fn path_rule(config: &Config) -> PathRule {
+    match config.attest.unix.path {
+        PathMeaning::Verified => PathRule::Verified,
+        PathMeaning::Spire => PathRule::Spire,
     }
 }
 

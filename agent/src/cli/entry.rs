@@ -12,8 +12,9 @@ use super::{
     exit, output, status,
 };
 use crate::{
+    attestation::PathRule,
     problem::Problem,
-    registration::{self, EntryIndex},
+    registration::{self, EntryIndex, Surroundings},
     spiffe::TrustDomain,
 };
 
@@ -66,7 +67,9 @@ pub(super) fn run(entry: &Entry, common: &Common) -> Result<ExitCode, Problem> {
 
 fn lint_files(files: &[PathBuf], trust_domain: &TrustDomain) -> Result<Vec<Fact>, Problem> {
     let loaded = registration::load(files, trust_domain)?;
-    let found = registration::lint(&EntryIndex::new(loaded.entries), SystemTime::now());
+    // Nobody knows here which node will serve them.
+    let node = Surroundings { grade: None, path: PathRule::Verified };
+    let found = registration::lint(&EntryIndex::new(loaded.entries), SystemTime::now(), node);
     Ok(loaded.warnings.iter().chain(&found).map(crate::health::warning_fact).collect())
 }
 

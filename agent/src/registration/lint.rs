@@ -2,11 +2,23 @@
 
 mod rivals;
 mod vocabulary;
+mod width;
 
 use std::time::SystemTime;
 
 use super::{EntryIndex, RegistrationEntry, Warning};
-use crate::{attestation::Selector, problem::nearest};
+use crate::{
+    attestation::{Grade, PathRule, Selector},
+    problem::nearest,
+};
+
+/// What entries mean depends on the node that serves them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Best evidence that the node can give; `None` when it is not known, and nothing is said about it.
+    pub grade: Option<Grade>,
+    pub path: PathRule,
+}
 
 /// Remarks on all entries, sorted by code, then entry id. Linear in the entries: of those that
 /// share a hint, and of those that share their conditions, a bounded number is compared.
@@ -15,20 +27,23 @@ use crate::{attestation::Selector, problem::nearest};
 /// |---|---|
 /// | W0611 | another entry gives the same SPIFFE ID for fewer conditions |
 /// | W0612 | entries that can match together have the same hint |
-/// | W0613 | any container with that user or group meets it |
+/// | W0613 | any container with that user, group or program meets it |
 /// | W0614 | nothing in it tells one workload from another |
 /// | W0615 | a selector that no attestor of this version makes |
 /// | W0616 | a value that no attestor makes |
 /// | W0617 | expired |
 /// | W0618 | it excludes what it requires |
-pub fn lint(index: &EntryIndex, now: SystemTime) -> Vec<Warning> {
+/// | W0620 | it asks for an attestor that there is not |
+/// | W0621 | any container may claim its path |
+/// | W0622 | a condition that this node's evidence never settles |
+pub fn lint(index: &EntryIndex, now: SystemTime, node: Surroundings) -> Vec<Warning> {
     let mut warnings: Vec<Warning> =
-        index.iter().flat_map(|entry| lint_one(entry, now)).chain(rivals::lint(index)).collect();
+        index.iter().flat_map(|entry| lint_one(entry, now, node)).chain(rivals::lint(index)).collect();
     warnings.sort_by(|a, b| (a.code, &a.entry).cmp(&(b.code, &b.entry)));
     warnings
 }
 
-fn lint_one(entry: &RegistrationEntry, now: SystemTime) -> Vec<Warning> {
+fn lint_one(entry: &RegistrationEntry, now: SystemTime, node: Surroundings) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |code, title: String, why: &str, fix: String| {
         warnings.push(Warning::new(code, title).about(&entry.id).why(why).fix(fix));
@@ -55,7 +70,22 @@ fn lint_one(entry: &RegistrationEntry, now: SystemTime) -> Vec<Warning> {
             "remove it, or move its expiry".into(),
         );
     }
-    if let Some((code, title, why, fix)) = too_wide(entry) {
+    if let Some(kind) =
+        entry.attested_by.iter().find(|kind| entry.exclude.contains(&Selector::new((*kind).clone(), "")))
+    {
+        warn(
+            "W0618",
+            format!("the entry of {name} asks that {kind} has spoken and excludes all that it says"),
+            "no process can meet it",
+            "take it out of `attested_by` or out of `exclude`".into(),
+        );
+    }
+    for remark in entry.attested_by.iter().filter_map(|kind| no_attestor(kind)) {
+        let (code, title, why, fix) = remark;
+        warn(code, format!("{title}, in the entry of {name}"), why, fix);
+    }
+    let of_node = [width::too_wide(entry, node), width::out_of_reach(entry, node)];
+    for (code, title, why, fix) in of_node.into_iter().flatten() {
         warn(code, title, why, fix);
     }
     warnings
@@ -106,6 +136,20 @@ fn misspelt(selector: &Selector) -> Option<Remark> {
     ))
 }
 
+/// A type of `attested_by` that nobody speaks for.
+fn no_attestor(kind: &str) -> Option<Remark> {
+    if vocabulary::is_made(kind, "") {
+        return None;
+    }
+    let types = vocabulary::types();
+    let fix = match nearest(kind, types.iter().copied()) {
+        Some(near) if near != kind => format!("did you mean `{near}`?"),
+        _ => "name types whose attestors are there, such as unix and kernel".to_owned(),
+    };
+    let why = "this version has no such attestor, so the entry is met by nobody";
+    Some(("W0620", format!("`attested_by` names `{kind}`, which nobody speaks for"), why, fix))
+}
+
 fn not_made(selector: &str) -> Remark {
     (
         "W0615",
@@ -120,37 +164,6 @@ fn excludes(exclude: &[Selector], selector: &Selector) -> bool {
     exclude.iter().any(|excluded| {
         excluded == selector || (excluded.value().is_empty() && excluded.kind() == selector.kind())
     })
-}
-
-/// The user and group of a process say nothing about which container it is in, or whether it is in one.
-fn too_wide(entry: &RegistrationEntry) -> Option<Remark> {
-    let name = &entry.spiffe_id;
-    if !entry.selectors.iter().all(vocabulary::is_shared) {
-        return None;
-    }
-    let user = entry.selectors.iter().find(|selector| vocabulary::is_of_user(selector));
-    let Some(user) = user else {
-        let title = format!("the entry of {name} says nothing about which workload it is for");
-        let why = "many workloads of a node meet all of its selectors";
-        return Some((
-            "W0614",
-            title,
-            why,
-            "add a selector of the workload itself, such as unix:path or kernel:cgroup".into(),
-        ));
-    };
-    // Where containers are told apart from the host, user and group are names of the host's own.
-    if entry.selectors.iter().any(|selector| selector.to_string() == "kernel:container:none") {
-        return None;
-    }
-    let why = if matches!(user.value(), "uid:0" | "gid:0" | "user:root" | "group:root") {
-        "root inside any container without a user namespace of its own meets it too"
-    } else {
-        "a process of that user or group inside any container meets it too"
-    };
-    let title = format!("the entry of {name} goes by {user} alone, inside containers as well");
-    let fix = "for a process of the host add kernel:container:none; for a container add what names it";
-    Some(("W0613", title, why, fix.into()))
 }
 
 #[cfg(test)]

@@ -33,9 +33,12 @@ fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1000)
 }
 
+/// A node that does all it can.
+const NODE: Surroundings = Surroundings { grade: Some(Grade::Kernel), path: PathRule::Verified };
+
 /// Code and entry of each remark.
 fn remarks(entries: impl IntoIterator<Item = RegistrationEntry>) -> Vec<(&'static str, String)> {
-    lint(&EntryIndex::new(entries), now())
+    lint(&EntryIndex::new(entries), now(), NODE)
         .into_iter()
         .map(|warning| (warning.code, warning.entry.map(|id| id.to_string()).unwrap_or_default()))
         .collect()
@@ -80,9 +83,12 @@ fn what_no_attestor_makes_yet_is_remarked() {
 
 #[test]
 fn a_runtime_that_is_not_known_names_the_nearest() {
-    let warning =
-        lint(&EntryIndex::new([entry("a", "web", &["kernel:container:dokcer", "unix:path:/x"])]), now())
-            .remove(0);
+    let warning = lint(
+        &EntryIndex::new([entry("a", "web", &["kernel:container:dokcer", "unix:path:/x"])]),
+        now(),
+        NODE,
+    )
+    .remove(0);
     assert_eq!(warning.code, "W0616");
     assert_eq!(warning.fix.as_ref().unwrap(), "did you mean `kernel:container:docker`?");
     assert_eq!(codes_for(&["kernel:container:x", "unix:path:/x"]), ["W0616"]);
@@ -141,11 +147,77 @@ fn a_hint_is_remarked_when_both_entries_can_match() {
 #[test]
 fn a_user_alone_is_met_inside_containers_too() {
     let index = EntryIndex::new([entry("a", "web", &["unix:uid:0"])]);
-    let warning = lint(&index, now()).remove(0);
+    let warning = lint(&index, now(), NODE).remove(0);
     assert_eq!(warning.code, "W0613");
     assert!(warning.why.as_ref().unwrap().starts_with("root inside any container"));
     assert!(warning.fix.as_ref().unwrap().contains("kernel:container:none"));
     assert_eq!(codes_for(&["unix:gid:5", "unix:user:web"]), ["W0613"]);
+}
+
+#[test]
+fn a_program_alone_is_met_inside_containers_too() {
+    let hash = format!("unix:sha256:{}", "0".repeat(64));
+    for required in [&[&*hash][..], &[&hash, "unix:uid:7"], &[&hash, "kernel:userns:host"]] {
+        assert_eq!(codes_for(required), ["W0613"], "{required:?}");
+    }
+    for required in [
+        &[&*hash, "kernel:container:none"][..],
+        &[&hash, "kernel:container:docker"],
+        &[&hash, "unix:path:/usr/bin/envoy"],
+        &[&hash, "kernel:cgroup:/system.slice/envoy.service"],
+    ] {
+        assert_eq!(codes_for(required), [""; 0], "{required:?}");
+    }
+}
+
+#[test]
+fn a_path_that_a_process_may_claim_names_no_workload() {
+    let spire = Surroundings { path: PathRule::Spire, ..NODE };
+    let codes = |required: &[&str]| -> Vec<_> {
+        let index = EntryIndex::new([entry("a", "web", required)]);
+        lint(&index, now(), spire).into_iter().map(|warning| warning.code).collect()
+    };
+    for required in [&["unix:path:/usr/bin/envoy"][..], &["unix:path:/usr/bin/envoy", "unix:uid:0"]] {
+        assert_eq!(codes(required), ["W0621"], "{required:?}");
+        assert_eq!(codes_for(required), [""; 0], "{required:?}");
+    }
+    assert_eq!(codes(&["unix:path:/usr/bin/envoy", "kernel:container:none"]), [""; 0]);
+}
+
+#[test]
+fn conditions_that_this_node_never_settles_are_remarked() {
+    let weak = Surroundings { grade: Some(Grade::Pidfd), ..NODE };
+    let unknown = Surroundings { grade: None, ..NODE };
+    let mut excluding = entry("excluding", "a", &["unix:path:/x"]);
+    excluding.exclude = selectors(&["kernel:container:docker"]);
+    let requiring = entry("requiring", "b", SURE);
+    let mut attested = entry("attested", "c", &["unix:path:/x"]);
+    attested.attested_by = vec!["kernel".into()];
+    let plain = entry("plain", "d", &["unix:path:/x"]);
+    let index = EntryIndex::new([excluding, requiring, attested, plain]);
+    let found = |node| -> Vec<_> {
+        let about =
+            |warning: Warning| (warning.code, warning.entry.map(|id| id.to_string()).unwrap_or_default());
+        lint(&index, now(), node).into_iter().map(about).collect()
+    };
+    let remarked = ["attested", "excluding", "requiring"].map(|id| ("W0622", id.to_owned()));
+    assert_eq!(found(weak), remarked);
+    assert_eq!(found(NODE), []);
+    assert_eq!(found(unknown), []);
+}
+
+#[test]
+fn attestors_that_are_not_there_are_remarked() {
+    let codes = |kind: &str, exclude: &[&str]| -> Vec<_> {
+        let mut asking = entry("a", "web", &["unix:path:/x"]);
+        asking.attested_by = vec![kind.into()];
+        asking.exclude = selectors(exclude);
+        remarks([asking]).into_iter().map(|(code, _)| code).collect()
+    };
+    assert_eq!(codes("unix", &[]), [""; 0]);
+    assert_eq!(codes("unx", &[]), ["W0620"]);
+    assert_eq!(codes("k8s", &[]), ["W0620"]);
+    assert_eq!(codes("kernel", &["kernel"]), ["W0618"]);
 }
 
 #[test]
@@ -157,7 +229,7 @@ fn an_entry_that_any_workload_meets_is_remarked() {
 #[test]
 fn unknown_selectors_name_the_nearest() {
     let fix = |required: &str| {
-        let warning = lint(&EntryIndex::new([entry("a", "web", &[required])]), now()).remove(0);
+        let warning = lint(&EntryIndex::new([entry("a", "web", &[required])]), now(), NODE).remove(0);
         (warning.code, warning.fix.clone().unwrap())
     };
     assert_eq!(fix("unx:path:/x"), ("W0615", "did you mean `unix`?".into()));
