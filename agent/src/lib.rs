@@ -18,6 +18,8 @@ pub mod process;
 pub mod attestation;
 /// Selectors become the registration entries that they earn.
 pub mod registration;
+/// What was decided about callers lately, and on what evidence.
+pub mod decision;
 /// Who signs: the embedded CA, or an intermediate from files.
 pub mod authority;
 /// Fresh SVIDs for the entries in use, behind one atomic pointer.

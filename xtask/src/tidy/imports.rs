@@ -4,7 +4,7 @@ use super::Finding;
 
 /// Every stage in the order of the flow, and whose modules it may name. All may name `spiffe`, `problem`,
 /// `open` and `quiet`, which name nobody.
-const STAGES: [(&str, &[&str]); 20] = [
+const STAGES: [(&str, &[&str]); 21] = [
     ("spiffe", &[]),
     ("problem", &[]),
     ("open", &[]),
@@ -13,12 +13,13 @@ const STAGES: [(&str, &[&str]); 20] = [
     ("process", &["kernel"]),
     ("attestation", &["kernel", "process"]),
     ("registration", &["attestation"]),
+    ("decision", &["kernel", "attestation", "registration"]),
     ("authority", &[]),
     ("svid", &["attestation", "registration", "authority"]),
-    ("caller", &["attestation", "svid"]),
-    ("sds", &["attestation", "registration", "svid", "caller"]),
-    ("workload_api", &["attestation", "registration", "svid", "caller"]),
-    ("front", &["kernel", "attestation", "svid", "caller", "sds", "workload_api"]),
+    ("caller", &["attestation", "decision", "svid"]),
+    ("sds", &["attestation", "registration", "decision", "svid", "caller"]),
+    ("workload_api", &["attestation", "registration", "decision", "svid", "caller"]),
+    ("front", &["kernel", "attestation", "decision", "svid", "caller", "sds", "workload_api"]),
     ("health", STAGES_THAT_SERVE),
     ("admin", STAGES_THAT_SERVE),
     ("config", STAGES_THAT_SERVE),
@@ -33,6 +34,7 @@ const STAGES_THAT_SERVE: &[&str] = &[
     "process",
     "attestation",
     "registration",
+    "decision",
     "authority",
     "svid",
     "caller",
