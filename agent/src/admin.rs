@@ -1,5 +1,8 @@
 //! The admin socket: what the operator's commands ask.
 
+mod examine;
+mod explain;
+
 use std::{
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -7,8 +10,9 @@ use std::{
 
 use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
 use vouch_proto::admin::{
-    Authority, Entry, Hook, ListEntriesRequest, ListEntriesResponse, RotateSvidsRequest, RotateSvidsResponse,
-    StatusRequest, StatusResponse, admin_server::Admin,
+    Authority, Entry, ExamineRequest, ExamineResponse, ExplainRequest, ExplainResponse, Hook,
+    ListEntriesRequest, ListEntriesResponse, RotateSvidsRequest, RotateSvidsResponse, StatusRequest,
+    StatusResponse, admin_server::Admin,
 };
 
 use crate::{
@@ -48,6 +52,21 @@ impl Admin for AdminApi {
         Ok(Response::new(ListEntriesResponse { entries, lint }))
     }
 
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        check_caller(&request)?;
+        let (node, request) = (Arc::clone(&self.node), request.into_inner());
+        let described = None;
+        let work = move || explain::explain(&node, &request, described, SystemTime::now());
+        off_the_async_threads(work).await?.map(Response::new)
+    }
+
+    async fn examine(&self, request: Request<ExamineRequest>) -> Result<Response<ExamineResponse>, Status> {
+        check_caller(&request)?;
+        let node = Arc::clone(&self.node);
+        let checks = off_the_async_threads(move || examine::examine(&node, SystemTime::now())).await?;
+        Ok(Response::new(ExamineResponse { checks }))
+    }
+
     async fn rotate_svids(
         &self,
         request: Request<RotateSvidsRequest>,
@@ -60,6 +79,13 @@ impl Admin for AdminApi {
         let rotated = self.node.svids.rotate(target).await.map_err(|error| not_rotated(&error))?;
         Ok(Response::new(RotateSvidsResponse { rotated: rotated as u64 }))
     }
+}
+
+async fn off_the_async_threads<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Status> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Status::unavailable("the agent is stopping"))
 }
 
 fn not_rotated(error: &RotateError) -> Status {

@@ -21,6 +21,7 @@ use crate::{
     attestation::{Attestor, witnesses},
     authority::Authority,
     config::IssuerKind,
+    decision::Decisions,
     front::Front,
     health::Node,
     problem::Problem,
@@ -62,6 +63,7 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
         }
     }
     parts.spawn("the watch over connected processes", Arc::clone(&attestor).keep_watch());
+    let decisions = Arc::new(Decisions::new(config.attest.decisions));
 
     // registration
     let (entries, watch_files) =
@@ -105,6 +107,7 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
 
     // health, admin, telemetry
     let node = Arc::new(Node {
+        config: config.clone(),
         trust_domain: config.trust_domain.clone(),
         started_at,
         issuer: match config.issuer.kind {
@@ -113,10 +116,9 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
         },
         capture,
         capture_problem,
-        hooks_off: config.kernel.hooks == crate::config::Hooks::Off,
         processes,
         entries,
-        path_rule: services::path_rule(&config),
+        decisions,
         authority,
         svids,
         front,

@@ -4,8 +4,10 @@
 
 mod client;
 mod config;
+mod doctor;
 mod entry;
 mod exit;
+mod explain;
 mod fetch;
 mod first_entry;
 mod node;
@@ -63,6 +65,10 @@ enum Command {
     Watch,
     /// How the agent is
     Status(status::Status),
+    /// Whether everything that an agent needs is there; exits 5 when not
+    Doctor(doctor::Doctor),
+    /// Why somebody has an identity or has none, or what a number means
+    Explain(explain::Explain),
     /// Exit 0 when the agent serves, 1 when it does not, 3 when it cannot be reached
     Healthcheck,
     /// Registration entries
@@ -101,6 +107,8 @@ fn run(cli: Cli) -> Result<ExitCode, Problem> {
         Command::Fetch(fetch) => fetch::fetch(&fetch, common),
         Command::Watch => fetch::watch(common),
         Command::Status(status) => status::status(&status, common),
+        Command::Doctor(doctor) => doctor::doctor(&doctor, common),
+        Command::Explain(explain) => explain::explain(&explain, common),
         Command::Healthcheck => status::healthcheck(common),
         Command::Entry(entry) => entry::run(&entry, common),
         Command::Svid(svid) => svid::run(&svid, common),

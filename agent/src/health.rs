@@ -2,9 +2,13 @@
 
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
+use caps::Capability;
+
 use crate::{
     attestation::{Grade, PathRule},
     authority::Authority,
+    config::{Config, Hooks, PathMeaning},
+    decision::Decisions,
     front::Front,
     kernel::{Capture, HookState},
     problem::Problem,
@@ -19,24 +23,28 @@ use vouch_proto::admin::Fact;
 /// The running agent, as those see it who describe it.
 #[derive(Debug)]
 pub struct Node {
+    pub config: Config,
     pub trust_domain: TrustDomain,
     pub started_at: SystemTime,
     pub issuer: &'static str,
     pub capture: Option<Arc<Capture>>,
     /// Why there is no capture.
     pub capture_problem: Option<Problem>,
-    /// The hooks were switched off by configuration.
-    pub hooks_off: bool,
     pub processes: Option<Processes>,
     pub entries: EntryFiles,
-    /// What `unix:path` means here.
-    pub path_rule: PathRule,
+    pub decisions: Arc<Decisions>,
     pub authority: Authority,
     pub svids: SvidCache,
     pub front: Arc<Front>,
     pub workload_api: workload_api::Metrics,
     pub sockets: Vec<PathBuf>,
 }
+
+/// What the agent keeps for good, and for what. Everything else is dropped once sockets are bound and hooks attached.
+pub const KEPT_CAPABILITIES: [(Capability, &str); 2] = [
+    (Capability::CAP_SYS_PTRACE, "the executable of another user's process"),
+    (Capability::CAP_DAC_READ_SEARCH, "cgroup ids to paths, and files of entries that others own"),
+];
 
 /// Most warnings of one kind of source that are listed at once.
 const LISTED: usize = 20;
@@ -52,7 +60,11 @@ impl Node {
 
     /// What the meaning of entries depends on.
     pub fn surroundings(&self) -> Surroundings {
-        Surroundings { grade: Some(self.grade()), path: self.path_rule }
+        let path = match self.config.attest.unix.path {
+            PathMeaning::Verified => PathRule::Verified,
+            PathMeaning::Spire => PathRule::Spire,
+        };
+        Surroundings { grade: Some(self.grade()), path }
     }
 
     /// What is wrong, worst first.
@@ -80,7 +92,7 @@ impl Node {
 
     fn degradations(&self, now: SystemTime) -> Vec<Fact> {
         let mut facts: Vec<Fact> = self.capture_problem.iter().map(degraded).collect();
-        if self.hooks_off {
+        if self.config.kernel.hooks == Hooks::Off {
             let text = "kernel hooks are switched off, so evidence is weaker than it could be";
             facts.push(fact("E0750", DEGRADED, text, "set [kernel] hooks = \"auto\""));
         }

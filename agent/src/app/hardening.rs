@@ -8,11 +8,7 @@ use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
 };
 
-/// What is kept for good, and for what. Everything else is dropped once sockets are bound and hooks attached.
-pub(super) const KEPT: [(Capability, &str); 2] = [
-    (Capability::CAP_SYS_PTRACE, "the executable of another user's process"),
-    (Capability::CAP_DAC_READ_SEARCH, "cgroup ids to paths, and files of entries that others own"),
-];
+use crate::health::KEPT_CAPABILITIES;
 
 /// Kept besides where engines of users are asked: their sockets are closed to everybody else, root included.
 pub(super) const KEPT_FOR_ROOTLESS: Capability = Capability::CAP_DAC_OVERRIDE;
@@ -32,11 +28,14 @@ pub(super) fn raise_descriptors() -> io::Result<u64> {
     Ok(hard)
 }
 
-/// Keeps [`KEPT`] and, if `rootless`, [`KEPT_FOR_ROOTLESS`], as far as they are held, and drops the rest for this thread
+/// Keeps [`KEPT_CAPABILITIES`] and, if `rootless`, [`KEPT_FOR_ROOTLESS`], as far as they are held, and drops the rest for this thread
 /// and all it will start: call it while there is only one.
 pub(super) fn drop_capabilities(rootless: bool) -> Result<CapsHashSet, caps::errors::CapsError> {
     let held = caps::read(None, CapSet::Permitted)?;
-    let wanted = KEPT.iter().map(|(capability, _)| *capability).chain(rootless.then_some(KEPT_FOR_ROOTLESS));
+    let wanted = KEPT_CAPABILITIES
+        .iter()
+        .map(|(capability, _)| *capability)
+        .chain(rootless.then_some(KEPT_FOR_ROOTLESS));
     let kept: CapsHashSet = wanted.filter(|kept| held.contains(kept)).collect();
     // Bounding first: it needs CAP_SETPCAP, which goes with the rest.
     if held.contains(&Capability::CAP_SETPCAP) {

@@ -45,7 +45,10 @@ const ADMIN_REQUEST: usize = 16 << 10;
 
 pub(super) fn attestor(config: &Config) -> AttestorConfig {
     AttestorConfig {
-        path: path_rule(config),
+        path: match config.attest.unix.path {
+            PathMeaning::Verified => PathRule::Verified,
+            PathMeaning::Spire => PathRule::Spire,
+        },
         hash_size_limit: config.attest.unix.hash_size_limit,
         timeout: config.limits.attestation_timeout,
         in_flight: config.limits.attestations,
@@ -69,13 +72,6 @@ pub(super) fn witnesses(config: &Config) -> WitnessConfig {
         },
         systemd: config.attest.systemd.enabled,
         slurm: config.attest.slurm.enabled,
-    }
-}
-
-pub(super) fn path_rule(config: &Config) -> PathRule {
-    match config.attest.unix.path {
-        PathMeaning::Verified => PathRule::Verified,
-        PathMeaning::Spire => PathRule::Spire,
     }
 }
 

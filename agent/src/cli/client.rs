@@ -30,6 +30,9 @@ use crate::{
 const PUBLIC_VARIABLE: &str = "SPIFFE_ENDPOINT_SOCKET";
 const ADMIN_VARIABLE: &str = "VOUCH_ADMIN_SOCKET";
 
+/// What helps whoever may not speak to the agent.
+pub(super) const AS_AGENT: &str = "run it as the agent's user, or as root: sudo";
+
 impl Common {
     /// The public socket that the flag names. What an agent serves at: the variable speaks to clients.
     pub(super) fn public_socket(&self) -> Result<Option<PathBuf>, Problem> {
@@ -138,7 +141,7 @@ async fn speak(socket: UnixStream, path: &Path, timeout: Duration) -> Result<Cha
 
 fn unreachable(path: &Path, error: &io::Error) -> Problem {
     let fix = match error.kind() {
-        io::ErrorKind::PermissionDenied => "run it as the agent's user, or as root: sudo",
+        io::ErrorKind::PermissionDenied => AS_AGENT,
         _ => "start it: vouch up, or vouch run --config FILE; or say where it is: --socket, --admin-socket",
     };
     Problem::new(exit::UNREACHABLE, format!("cannot reach the agent at unix://{}", path.display()))
@@ -179,7 +182,7 @@ pub(super) fn admin_problem(status: &Status) -> Problem {
     match status.code() {
         Code::PermissionDenied => Problem::new(exit::NOT_ADMITTED, status.message())
             .why(format!("this is uid {}", geteuid()))
-            .fix("run it as the agent's user, or as root: sudo"),
+            .fix(AS_AGENT),
         _ => failed(status),
     }
 }

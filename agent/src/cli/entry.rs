@@ -93,7 +93,7 @@ fn row(entry: &Listed) -> Vec<String> {
     vec![entry.id.clone(), entry.spiffe_id.clone(), selectors, ttl, hint]
 }
 
-fn as_json(entry: &Listed) -> Value {
+pub(super) fn as_json(entry: &Listed) -> Value {
     json!({
         "entry_id": entry.id,
         "spiffe_id": entry.spiffe_id,

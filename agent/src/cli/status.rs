@@ -27,7 +27,7 @@ pub(super) struct Status {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum FailOn {
+pub(super) enum FailOn {
     Warn,
 }
 

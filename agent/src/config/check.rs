@@ -215,6 +215,7 @@ impl Checker<'_> {
         let limit = self.size("hash_size_limit", &raw.unix.hash_size_limit, 512 << 20, 1 << 10..=64 << 30)?;
         Ok(Attest {
             minimum: self.word("minimum", &raw.minimum, GRADES, MinimumGrade::Peercred)?,
+            decisions: self.count("decisions", &raw.decisions, 4096)?,
             unix: AttestUnix {
                 path: self.word("path", &raw.unix.path, PATH_MEANINGS, PathMeaning::Verified)?,
                 hash_size_limit: limit,

@@ -89,6 +89,8 @@ pub(super) struct RawAttest {
     /// Weakest evidence about a caller that is accepted: "kernel", "pidfd" or "peercred".
     /// Default: "peercred".
     pub(super) minimum: Setting<String>,
+    /// Decisions about callers that `vouch explain` remembers; they take 16 MiB at most. Default: 4096.
+    pub(super) decisions: Setting<i64>,
     pub(super) unix: RawAttestUnix,
     pub(super) docker: RawAttestDocker,
     pub(super) systemd: RawAttestSystemd,

@@ -80,6 +80,8 @@ pub struct Rotation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attest {
     pub minimum: MinimumGrade,
+    /// Decisions that are remembered.
+    pub decisions: usize,
     pub unix: AttestUnix,
     pub docker: AttestDocker,
     pub systemd: AttestSystemd,

@@ -28,6 +28,7 @@ impl Config {
         page.rotation(&self.rotation);
         page.section("attest");
         page.key("minimum", word(GRADES, self.attest.minimum));
+        page.key("decisions", self.attest.decisions);
         page.section("attest.unix");
         page.key("path", word(PATH_MEANINGS, self.attest.unix.path));
         page.key("hash_size_limit", quoted(&format_size(self.attest.unix.hash_size_limit)));

@@ -79,7 +79,7 @@ fn every_setting_is_read() {
         [admin]\nsocket = \"/a/admin.sock\"\n[entries]\nfiles = [\"x.json\", \"/y.toml\"]\n\
         [issuer]\nkind = \"intermediate\"\ncertificate = \"int.pem\"\nkey = \"/k/int.key\"\nroots = \"r.pem\"\n\
         svid_ttl = \"2s\"\nkey_type = \"ec-p384\"\n[rotation]\nat = 0.9\njitter = 0\n\
-        [attest]\nminimum = \"kernel\"\nunix = { path = \"spire\", hash_size_limit = \"1GiB\" }\n\
+        [attest]\nminimum = \"kernel\"\ndecisions = 64\nunix = { path = \"spire\", hash_size_limit = \"1GiB\" }\n\
         [attest.docker]\nenabled = false\nsocket = \"d.sock\"\npodman_socket = \"/p.sock\"\nrootless = true\n\
         podman_socket_template = \"/u/%d.sock\"\nenv = true\n\
         [attest.systemd]\nenabled = false\n[attest.slurm]\nenabled = false\n\
@@ -110,7 +110,10 @@ fn every_setting_is_read() {
         env: true,
     };
     let (systemd, slurm) = (AttestSystemd { enabled: false }, AttestSlurm { enabled: false });
-    assert_eq!(config.attest, Attest { minimum: MinimumGrade::Kernel, unix, docker, systemd, slurm });
+    assert_eq!(
+        config.attest,
+        Attest { minimum: MinimumGrade::Kernel, decisions: 64, unix, docker, systemd, slurm }
+    );
     assert_eq!(config.kernel, Kernel { hooks: Hooks::Require, ring: 64 << 10 });
     // As Istio's recipe for SPIRE sets them.
     assert_eq!((&*config.sds.default_bundle_name, &*config.sds.default_all_bundles_name), ("null", "ROOTCA"));
@@ -408,6 +411,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 };
                 config.rotation = Rotation { at, jitter };
                 config.attest.unix.hash_size_limit = hash;
+                config.attest.decisions = count;
                 config.kernel.ring = 1 << ring;
                 config.limits.streams_per_caller = count;
                 config.limits.stalled_timeout = Duration::from_millis(wait);

@@ -61,8 +61,8 @@ mod tests {
         let spiffe_id = "spiffe://example.org/web".parse().unwrap();
         let (a, b) = (selector("unix:uid:1"), selector("unix:uid:2"));
         let required = id_of(&spiffe_id, &[a.clone(), b.clone()], &[], &[]);
-        let excluded = id_of(&spiffe_id, &[a.clone()], &[b], &[]);
-        let plain = id_of(&spiffe_id, &[a.clone()], &[], &[]);
+        let excluded = id_of(&spiffe_id, std::slice::from_ref(&a), &[b], &[]);
+        let plain = id_of(&spiffe_id, std::slice::from_ref(&a), &[], &[]);
         let attested = id_of(&spiffe_id, &[a], &[], &["unix".into()]);
         assert_ne!(required, excluded);
         assert_ne!(plain, attested);

@@ -48,6 +48,20 @@ pub fn registry(node: Arc<Node>, attestor: &Attestor, limits: &Limits) -> Regist
     registry.register("calls", "Calls begun on the public socket", front.calls.clone());
     registry.register("calls_ended", "Calls by how they ended", front.calls_ended.clone());
 
+    let decisions = node.decisions.metrics();
+    registry.register("decisions_held", "Decisions that are remembered", decisions.held.clone());
+    registry.register(
+        "decisions",
+        "Decisions about callers that were taken down",
+        decisions.recorded.clone(),
+    );
+    registry.register(
+        "decisions_repeated",
+        "Decisions that said again what is remembered",
+        decisions.repeated.clone(),
+    );
+    registry.register("decisions_dropped", "Decisions that made room for others", decisions.dropped.clone());
+
     let sds = &node.front.sds.metrics;
     registry.register("sds_streams", "StreamSecrets calls that are open", sds.streams.clone());
     registry.register("sds_responses", "Responses made for Envoys", sds.pushes.clone());
