@@ -3,6 +3,7 @@
 mod attacks;
 mod bad_input;
 mod containers;
+mod doctor;
 mod envoy_mtls;
 mod hostile;
 mod kernel_capture;

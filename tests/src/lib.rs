@@ -32,6 +32,8 @@ pub mod fake;
 pub mod need;
 /// TCP ports that nobody else in this run takes.
 pub mod port;
+/// JSON, judged by a schema that is shipped.
+pub mod schema;
 /// SDS as Envoy speaks it, one message at a time.
 pub mod sds;
 /// A configuration and its entries.
