@@ -1,6 +1,9 @@
 //! Decisions and processes, held against the entries of now.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use tonic::Status;
 use vouch_proto::admin::{self as wire, ExplainRequest, ExplainResponse, explain_request::About};
@@ -27,7 +30,7 @@ const SELECTORS: usize = 1024;
 /// Which entries decisions are held against.
 enum Against {
     Closest,
-    These(Vec<std::sync::Arc<RegistrationEntry>>),
+    These(Vec<Arc<RegistrationEntry>>),
 }
 
 /// Takes milliseconds where there are many entries: not for an async thread. `described` is the process of the pid
@@ -56,7 +59,7 @@ pub(super) fn explain(
 }
 
 /// The entry of that id, or those that give that SPIFFE ID.
-fn named(index: &EntryIndex, name: &str) -> Result<Vec<std::sync::Arc<RegistrationEntry>>, Status> {
+fn named(index: &EntryIndex, name: &str) -> Result<Vec<Arc<RegistrationEntry>>, Status> {
     let found: Vec<_> = index
         .iter()
         .filter(|entry| entry.id.as_str() == name || entry.spiffe_id.as_str() == name)
@@ -122,7 +125,8 @@ impl View<'_> {
 
     /// Who got nothing lately, closest first.
     fn nearest(&self, against: &Against) -> Vec<wire::Decision> {
-        let without = |ruling: &Ruling| matches!(ruling.outcome, Outcome::NoIdentity | Outcome::Lost { .. });
+        let without =
+            |ruling: &Ruling| matches!(ruling.outcome, Outcome::Denied { .. } | Outcome::Lost { .. });
         let failures = self.node.decisions.find(CANDIDATES, without);
         let mut near: Vec<wire::Decision> =
             failures.iter().map(|decision| self.decided(decision, against)).collect();
@@ -135,6 +139,11 @@ impl View<'_> {
     fn decided(&self, decision: &Decision, against: &Against) -> wire::Decision {
         let ruling = &decision.ruling;
         let evidence = ruling.evidence.as_ref();
+        let asked = self.asked(&ruling.outcome).map(Against::These);
+        let against = match (against, &asked) {
+            (Against::Closest, Some(asked)) => asked,
+            _ => against,
+        };
         let shown = wire::Decision {
             id: decision.id.to_string(),
             first_at: millis(decision.first_at),
@@ -148,6 +157,15 @@ impl View<'_> {
             Some(evidence) => self.with_evidence(shown, &evidence.selectors, &evidence.costs, against),
             None => shown,
         }
+    }
+
+    /// The entries that give what was asked for by name; `None` when nothing was, or no entry gives it.
+    fn asked(&self, outcome: &Outcome) -> Option<Vec<Arc<RegistrationEntry>>> {
+        let Outcome::Denied { asked } = outcome else { return None };
+        let gives =
+            |entry: &&Arc<RegistrationEntry>| asked.iter().any(|name| name == entry.spiffe_id.as_str());
+        let entries: Vec<_> = self.index.iter().filter(gives).take(ENTRIES).cloned().collect();
+        (!entries.is_empty()).then_some(entries)
     }
 
     /// What a new connection would get.
@@ -176,12 +194,15 @@ impl View<'_> {
         costs: &[Cost],
         against: &Against,
     ) -> wire::Decision {
+        let matches = self.matches(selectors);
+        // Whoever has an identity is not asked about the others, unless by name.
+        let misses = matches.is_empty() || shown.outcome == "lost" || matches!(against, Against::These(_));
         wire::Decision {
             selectors: texts(selectors.iter()),
             gaps: texts(selectors.gaps()),
             costs: costs.iter().map(cost).collect(),
-            matches: self.matches(selectors),
-            closest: self.comparisons(selectors, against),
+            matches,
+            closest: if misses { self.comparisons(selectors, against) } else { vec![] },
             ..shown
         }
     }
@@ -229,7 +250,10 @@ fn outcome(outcome: &Outcome) -> wire::Decision {
             shown.code = (*code).into();
             shown.reason.clone_from(reason);
         }
-        Outcome::NoIdentity => shown.code = "E0412".into(),
+        Outcome::Denied { asked } => {
+            shown.code = "E0412".into();
+            shown.asked.clone_from(asked);
+        }
         Outcome::Served(_) | Outcome::Gained(_) => {}
     }
     shown

@@ -60,8 +60,8 @@ pub struct Cost {
 pub enum Outcome {
     /// It got these, sorted by entry id.
     Served(Vec<(EntryId, SpiffeId)>),
-    /// No entry matches.
-    NoIdentity,
+    /// No entry matches, or none that gives what was asked for by name.
+    Denied { asked: Vec<String> },
     /// It had these and lost them: what changed.
     Lost { identities: Vec<(EntryId, SpiffeId)>, change: &'static str },
     /// It got these in addition to what it had.
@@ -102,7 +102,8 @@ impl Ruling {
             .map(|(entry, id)| entry.as_str().len() + id.as_str().len() + EACH);
         let reason = match &self.outcome {
             Outcome::Refused { reason, .. } => reason.len(),
-            _ => 0,
+            Outcome::Denied { asked } => asked.iter().map(|name| name.len() + EACH).sum(),
+            Outcome::Served(_) | Outcome::Gained(_) | Outcome::Lost { .. } => 0,
         };
         size_of::<Self>() + applicant + evidence.sum::<usize>() + identities.sum::<usize>() + reason
     }
@@ -113,7 +114,7 @@ impl Outcome {
     pub fn identities(&self) -> &[(EntryId, SpiffeId)] {
         match self {
             Self::Served(identities) | Self::Gained(identities) | Self::Lost { identities, .. } => identities,
-            Self::NoIdentity | Self::Refused { .. } => &[],
+            Self::Denied { .. } | Self::Refused { .. } => &[],
         }
     }
 
@@ -121,7 +122,7 @@ impl Outcome {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Served(_) => "served",
-            Self::NoIdentity => "denied",
+            Self::Denied { .. } => "denied",
             Self::Lost { .. } => "lost",
             Self::Gained(_) => "gained",
             Self::Refused { .. } => "refused",

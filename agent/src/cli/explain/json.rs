@@ -38,6 +38,7 @@ fn decision(decision: &Decision) -> Value {
         "last_at": made.then_some(decision.last_at),
         "count": decision.count,
         "outcome": decision.outcome,
+        "asked": decision.asked,
         "identities": each(&decision.identities, identity),
         "change": some(&decision.change),
         "code": some(&decision.code),

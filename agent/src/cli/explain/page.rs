@@ -73,7 +73,8 @@ fn separate(out: &mut String) {
 
 fn title(decision: &Decision, out: &mut String) {
     let what = match decision.outcome.as_str() {
-        "denied" => "no identity issued".to_owned(),
+        "denied" if decision.asked.is_empty() => "no identity issued".to_owned(),
+        "denied" => format!("asked for {}", decision.asked.join(", ")),
         "lost" => format!("after a change of {}", decision.change),
         "refused" => format!("{}: {}", decision.code, decision.reason),
         _ => String::new(),
@@ -126,8 +127,7 @@ fn describe_decision(decision: &Decision, out: &mut String) {
             &format!("these selectors earn {} by entry {}", identity.spiffe_id, identity.entry_id),
         );
     }
-    let shows_closest = decision.matches.is_empty() || decision.outcome == "lost";
-    if shows_closest && !decision.closest.is_empty() {
+    if !decision.closest.is_empty() {
         out.push_str("closest entries\n");
         for comparison in &decision.closest {
             describe_comparison(comparison, out);
@@ -135,7 +135,7 @@ fn describe_decision(decision: &Decision, out: &mut String) {
         for fix in decision.closest.iter().take(1).flat_map(|closest| &closest.fixes) {
             line(out, "fix", fix);
         }
-    } else if shows_closest && !decision.selectors.is_empty() {
+    } else if decision.outcome == "denied" && decision.matches.is_empty() && !decision.selectors.is_empty() {
         line(out, "entries", "there are none");
         line(out, "fix", "write one into a file of [entries] files");
     }

@@ -26,7 +26,7 @@ fn denied(pid: u32, uid: u32) -> Ruling {
             birth: 1,
         },
         evidence: Some(Evidence { selectors: Arc::new(selectors), costs: vec![] }),
-        outcome: Outcome::NoIdentity,
+        outcome: Outcome::Denied { asked: vec![] },
     }
 }
 
