@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
 use vouch_proto::admin::{
     Authority, Entry, ExamineRequest, ExamineResponse, ExplainRequest, ExplainResponse, Hook,
     ListEntriesRequest, ListEntriesResponse, RotateSvidsRequest, RotateSvidsResponse, StatusRequest,
-    StatusResponse, admin_server::Admin,
+    StatusResponse, admin_server::Admin, explain_request::About,
 };
 
 use crate::{
@@ -55,7 +55,10 @@ impl Admin for AdminApi {
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
         check_caller(&request)?;
         let (node, request) = (Arc::clone(&self.node), request.into_inner());
-        let described = None;
+        let described = match request.about {
+            Some(About::Pid(pid)) => node.front.callers.attestor.describe(pid).await,
+            _ => None,
+        };
         let work = move || explain::explain(&node, &request, described, SystemTime::now());
         off_the_async_threads(work).await?.map(Response::new)
     }

@@ -20,6 +20,7 @@ pub use prepare::{Prepared, hide_memory, prepare};
 use crate::{
     attestation::{Attestor, witnesses},
     authority::Authority,
+    caller::Callers,
     config::IssuerKind,
     decision::Decisions,
     front::Front,
@@ -63,7 +64,6 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
         }
     }
     parts.spawn("the watch over connected processes", Arc::clone(&attestor).keep_watch());
-    let decisions = Arc::new(Decisions::new(config.attest.decisions));
 
     // registration
     let (entries, watch_files) =
@@ -88,15 +88,12 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
     let (routes, health) = services::public(workload_api, config.limits.request).await?;
     let sds = services::sds(&config);
     let limits = services::limits(&config);
-    let front = Front::new(
-        limits,
-        services::minimum(&config),
-        capture.clone(),
-        Arc::clone(&attestor),
-        svids.clone(),
-        sds,
-        routes,
-    );
+    let callers = Callers {
+        attestor: Arc::clone(&attestor),
+        svids: svids.clone(),
+        decisions: Arc::new(Decisions::new(config.attest.decisions)),
+    };
+    let front = Front::new(limits, services::minimum(&config), capture.clone(), callers, sds, routes);
     let front = Arc::new(front);
     let sockets = public.iter().map(|(_, bound)| bound.path.clone()).collect();
     let mut bound = vec![];
@@ -118,7 +115,6 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
         capture_problem,
         processes,
         entries,
-        decisions,
         authority,
         svids,
         front,

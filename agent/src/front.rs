@@ -31,13 +31,12 @@ use admission::{Admission, Refused};
 pub use socket::{BoundSocket, MAX_SOCKET_PATH, bind};
 
 use crate::{
-    attestation::{Attestor, Grade, Peer, Refusal},
-    caller::Caller,
+    attestation::{Grade, Peer, Refusal},
+    caller::Callers,
     kernel::Capture,
     open::Open,
     quiet::Quiet,
     sds::Sds,
-    svid::SvidCache,
 };
 
 /// Everything that a connection needs. One for the whole agent.
@@ -46,8 +45,7 @@ pub struct Front {
     pub limits: Limits,
     pub minimum: Grade,
     pub capture: Option<Arc<Capture>>,
-    pub attestor: Arc<Attestor>,
-    pub svids: SvidCache,
+    pub callers: Callers,
     pub sds: Sds,
     /// The tonic services behind every path that is not SDS. They find an `Arc<Caller>` in the extensions.
     pub routes: Routes,
@@ -101,23 +99,12 @@ impl Front {
         limits: Limits,
         minimum: Grade,
         capture: Option<Arc<Capture>>,
-        attestor: Arc<Attestor>,
-        svids: SvidCache,
+        callers: Callers,
         sds: Sds,
         routes: Routes,
     ) -> Self {
         let admission = Admission::new(limits.clone());
-        Self {
-            limits,
-            minimum,
-            capture,
-            attestor,
-            svids,
-            sds,
-            routes,
-            metrics: Metrics::default(),
-            admission,
-        }
+        Self { limits, minimum, capture, callers, sds, routes, metrics: Metrics::default(), admission }
     }
 
     /// Accepts until `stop`; each connection is a task of its own.
@@ -152,22 +139,27 @@ impl Front {
     async fn connection(self: &Arc<Self>, socket: UnixStream, stop: CancellationToken) -> Outcome {
         let peer = match Peer::of(&socket, self.capture.as_deref(), self.minimum) {
             Ok(peer) => peer,
-            Err(refusal) => return refuse(&refusal),
+            Err(refusal) => return self.refuse(&refusal, &socket),
         };
         let place = match self.admission.connection(peer.caller_key()) {
             Ok(place) => place,
             Err(Refused { reason }) => return Outcome::shed(reason),
         };
         let _open = Open::count(&self.metrics.connections);
-        let caller = Arc::new(Caller::new(peer, Arc::clone(&self.attestor), self.svids.clone()));
+        let caller = Arc::new(self.callers.caller(peer));
         connection::serve(self, socket, caller, &place, stop).await
     }
-}
 
-fn refuse(refusal: &Refusal) -> Outcome {
-    let (reason, code) = (refusal.reason(), refusal.code());
-    if let Some(suppressed) = REFUSALS.line(Instant::now()) {
-        tracing::info!(%refusal, code, suppressed, "connection refused");
+    fn refuse(&self, refusal: &Refusal, socket: &UnixStream) -> Outcome {
+        let maker = socket.peer_cred().map_or((0, u32::MAX, u32::MAX), |maker| {
+            (maker.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0), maker.uid(), maker.gid())
+        });
+        let decision = self.callers.refuse(refusal, maker);
+        let (reason, code) = (refusal.reason(), refusal.code());
+        if let Some(suppressed) = REFUSALS.line(Instant::now()) {
+            let (pid, uid, _) = maker;
+            tracing::info!(pid, uid, %refusal, code, %decision, suppressed, "connection refused");
+        }
+        Outcome::refused(reason)
     }
-    Outcome::refused(reason)
 }

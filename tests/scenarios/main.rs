@@ -5,6 +5,7 @@ mod bad_input;
 mod containers;
 mod doctor;
 mod envoy_mtls;
+mod explain;
 mod hostile;
 mod kernel_capture;
 mod kernel_grade;

@@ -83,7 +83,7 @@ async fn a_gained_identity_is_pushed_and_a_lost_one_ends_its_stream() {
     let status = web.end().await;
     assert_eq!(status.code(), Code::InvalidArgument);
     let text = format!("workload is not authorized for the requested identities [\"{WEB}\"]");
-    assert_eq!(status.message(), text);
+    assert_eq!(grpc::before_the_decision(&status), text);
     let left = secrets(&everything.next().await.expect("what is left is pushed"));
     assert!(left.iter().all(|secret| secret.name != WEB), "{left:?}");
 }

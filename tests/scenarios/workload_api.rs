@@ -77,7 +77,7 @@ async fn a_caller_without_an_entry_has_no_identity() {
     for path in [FETCH_SVID, FETCH_BUNDLES] {
         let status = first_status(&agent, path, &[HEADER]).await.expect_err("it is refused");
         assert_eq!(
-            (status.code(), status.message()),
+            (status.code(), grpc::before_the_decision(&status)),
             (Code::PermissionDenied, "no identity issued"),
             "{path}"
         );

@@ -49,6 +49,27 @@ pub fn channel_on(connection: std::os::unix::net::UnixStream) -> Channel {
     Endpoint::from_static("http://localhost").connect_with_connector_lazy(service_fn(connect))
 }
 
+/// The words of a denial, and the decision that stands behind them.
+///
+/// # Panics
+/// When it names no decision.
+pub fn denial(status: &Status) -> (&str, &str) {
+    let message = status.message();
+    let cut = message.strip_suffix(')').and_then(|message| message.rsplit_once(" (decision "));
+    let (words, decision) = cut.unwrap_or_else(|| panic!("no decision in {message:?}"));
+    let is_id = decision.len() == 13 && decision.chars().all(|c| c == '-' || c.is_ascii_hexdigit());
+    assert!(is_id, "{decision:?} is no decision");
+    (words, decision)
+}
+
+/// The words of a denial, which names a decision behind them.
+///
+/// # Panics
+/// When it does not.
+pub fn before_the_decision(status: &Status) -> &str {
+    denial(status).0
+}
+
 /// Asks once and reads the one answer.
 ///
 /// # Errors

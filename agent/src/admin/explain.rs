@@ -9,8 +9,8 @@ use tonic::Status;
 use vouch_proto::admin::{self as wire, ExplainRequest, ExplainResponse, explain_request::About};
 
 use crate::{
-    attestation::{Attested, Selector, SelectorSet},
-    decision::{Applicant, Cost, Decision, DecisionId, Outcome, Ruling},
+    attestation::{Attested, Cost, Selector, SelectorSet},
+    decision::{Applicant, Decision, DecisionId, Decisions, Outcome, Ruling},
     health::Node,
     registration::{self, Comparison, EntryIndex, Line, RegistrationEntry},
     spiffe::SpiffeId,
@@ -49,7 +49,7 @@ pub(super) fn explain(
         "" => Against::Closest,
         name => Against::These(named(&index, name)?),
     };
-    let view = View { node, index: &index, now };
+    let view = View { node, decisions: &node.front.callers.decisions, index: &index, now };
     match &request.about {
         Some(About::Decision(id)) => view.decision(id, &against),
         Some(About::Pid(pid)) => view.process(*pid, described, &against),
@@ -71,6 +71,7 @@ fn named(index: &EntryIndex, name: &str) -> Result<Vec<Arc<RegistrationEntry>>, 
 
 struct View<'a> {
     node: &'a Node,
+    decisions: &'a Decisions,
     index: &'a EntryIndex,
     now: SystemTime,
 }
@@ -78,7 +79,7 @@ struct View<'a> {
 impl View<'_> {
     fn decision(&self, id: &str, against: &Against) -> Result<ExplainResponse, Status> {
         let parsed: Option<DecisionId> = id.parse().ok();
-        let known = parsed.and_then(|id| self.node.decisions.get(id));
+        let known = parsed.and_then(|id| self.decisions.get(id));
         let known = known.ok_or_else(|| Status::not_found(format!("decision {id} is not remembered")))?;
         Ok(ExplainResponse { decisions: vec![self.decided(&known, against)], ..Default::default() })
     }
@@ -89,7 +90,7 @@ impl View<'_> {
         described: Option<Attested>,
         against: &Against,
     ) -> Result<ExplainResponse, Status> {
-        let known = self.node.decisions.find(DECISIONS, |ruling| ruling.applicant.pid == pid);
+        let known = self.decisions.find(DECISIONS, |ruling| ruling.applicant.pid == pid);
         if described.is_none() && known.is_empty() {
             return Err(Status::not_found(format!(
                 "there is no process {pid}, and nothing was decided about one"
@@ -107,7 +108,7 @@ impl View<'_> {
         let entries: Vec<_> =
             self.index.iter().filter(|entry| entry.spiffe_id == id).take(ENTRIES).cloned().collect();
         let about = |ruling: &Ruling| ruling.outcome.identities().iter().any(|(_, given)| *given == id);
-        let decisions = self.node.decisions.find(DECISIONS, about);
+        let decisions = self.decisions.find(DECISIONS, about);
         if entries.is_empty() && decisions.is_empty() {
             return Err(Status::not_found(format!("no entry gives {id}, and nobody got it lately")));
         }
@@ -127,7 +128,7 @@ impl View<'_> {
     fn nearest(&self, against: &Against) -> Vec<wire::Decision> {
         let without =
             |ruling: &Ruling| matches!(ruling.outcome, Outcome::Denied { .. } | Outcome::Lost { .. });
-        let failures = self.node.decisions.find(CANDIDATES, without);
+        let failures = self.decisions.find(CANDIDATES, without);
         let mut near: Vec<wire::Decision> =
             failures.iter().map(|decision| self.decided(decision, against)).collect();
         near.retain(|decision| !decision.closest.is_empty());
@@ -184,7 +185,7 @@ impl View<'_> {
             }),
             ..Default::default()
         };
-        self.with_evidence(shown, &attested.selectors, &[], against)
+        self.with_evidence(shown, &attested.selectors, &attested.costs, against)
     }
 
     fn with_evidence(

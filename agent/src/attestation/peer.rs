@@ -156,6 +156,37 @@ impl Peer {
         if alive { Ok(()) } else { Err(Refusal::Gone { pid: self.pid }) }
     }
 
+    /// What holds the connection to its process, in words for an operator.
+    pub fn held_by(&self) -> &'static str {
+        match &self.proof {
+            Proof::Kernel { pidfd: Some(_), .. } => {
+                "kernel record of the connect, its pid's inode compared by pidfd"
+            }
+            Proof::Kernel { pidfd: None, .. } => "kernel record of the connect, its start time compared",
+            Proof::Pidfd { .. } => "peer pidfd, the rest from procfs",
+            Proof::StartTime { .. } => "peer credentials, start time checked again, the rest from procfs",
+        }
+    }
+
+    /// The process as the kernel saw it connect, at grade kernel.
+    pub fn record(&self) -> Option<&Task> {
+        match &self.proof {
+            Proof::Kernel { connect, .. } => Some(&connect.task),
+            Proof::Pidfd { .. } | Proof::StartTime { .. } => None,
+        }
+    }
+
+    /// What tells the process from others of its pid: the inode of the pid, or when it started.
+    pub fn birth(&self) -> u64 {
+        match &self.proof {
+            Proof::Kernel { connect, .. } => {
+                connect.task.pid_ino.map_or(recorded_ticks(&connect.task), NonZeroU64::get)
+            }
+            Proof::Pidfd { pidfd } => pidfd_inode(pidfd).unwrap_or(0),
+            Proof::StartTime { ticks } => *ticks,
+        }
+    }
+
     /// The descriptor that holds it to its process, once more.
     pub(super) fn pidfd(&self) -> Option<OwnedFd> {
         match &self.proof {

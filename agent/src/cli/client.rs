@@ -23,6 +23,7 @@ use vouch_proto::{
 use super::{Common, exit};
 use crate::{
     config::{self, Layout},
+    decision::DecisionId,
     problem::Problem,
 };
 
@@ -171,9 +172,17 @@ pub(super) fn secured<T>(message: T) -> Request<T> {
 pub(super) fn call_problem(status: &Status) -> Problem {
     match status.code() {
         Code::PermissionDenied => Problem::new(exit::NO_IDENTITY, status.message())
-            .why("no registration entry has only selectors that this process has")
-            .fix("compare vouch entry list with what this process is: id"),
-        _ => failed(status),
+            .why("no registration entry has only conditions that this process meets")
+            .fix(match DecisionId::at_the_end_of(status.message()) {
+                Some(decision) => format!("vouch explain {decision}   (as root or the agent's user)"),
+                None => "vouch explain PID, or compare vouch entry list with what this process is: id".into(),
+            }),
+        _ => match DecisionId::at_the_end_of(status.message()) {
+            Some(decision) => {
+                failed(status).fix(format!("try again; if it stays so: vouch explain {decision}"))
+            }
+            None => failed(status),
+        },
     }
 }
 

@@ -24,6 +24,18 @@ impl DecisionId {
     }
 }
 
+impl DecisionId {
+    /// `message`, as others know it, and then how to ask about it.
+    pub fn behind(self, message: &str) -> String {
+        format!("{message} (decision {self})")
+    }
+
+    /// The decision at the end of a message that [`Self::behind`] made.
+    pub fn at_the_end_of(message: &str) -> Option<Self> {
+        message.strip_suffix(')')?.rsplit_once(" (decision ")?.1.parse().ok()
+    }
+}
+
 impl fmt::Display for DecisionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:0HEAD$x}-{:0TAIL$x}", self.0 >> 16, self.0 & 0xffff)
@@ -57,6 +69,19 @@ mod tests {
         let third = DecisionId::after(Some(second), at(7));
         assert!(first < second && second < third, "a clock that goes back does not matter");
         assert_eq!(third.to_string(), "0197b2c4-6e13");
+    }
+
+    #[test]
+    fn a_message_carries_an_id_at_its_end() {
+        let id = DecisionId::after(None, UNIX_EPOCH + Duration::from_millis(0x0197_b2c4_6e11));
+        let message = id.behind("no identity issued");
+        assert_eq!(message, "no identity issued (decision 0197b2c4-6e11)");
+        assert_eq!(DecisionId::at_the_end_of(&message), Some(id));
+        for other in
+            ["no identity issued", "(decision 0197b2c4-6e11)", "x (decision )", "x (decision 0197b2c4-6e11"]
+        {
+            assert_eq!(DecisionId::at_the_end_of(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Who asked, what was known of them, and what they got.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crate::{
-    attestation::{Grade, SelectorSet},
+    attestation::{Cost, Grade, SelectorSet},
     kernel::FileId,
     registration::EntryId,
     spiffe::SpiffeId,
@@ -12,7 +12,7 @@ use crate::{
 /// One thing that was decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ruling {
-    pub applicant: Applicant,
+    pub applicant: Arc<Applicant>,
     /// `None` when it was decided before anything was learned.
     pub evidence: Option<Evidence>,
     pub outcome: Outcome,
@@ -46,14 +46,6 @@ pub struct Applicant {
 pub struct Evidence {
     pub selectors: Arc<SelectorSet>,
     pub costs: Vec<Cost>,
-}
-
-/// What one attestor took, and why it says less than it could.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cost {
-    pub attestor: &'static str,
-    pub took: Duration,
-    pub gap: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

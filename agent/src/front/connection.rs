@@ -164,8 +164,8 @@ async fn call(
             let mut responses = Outgoing::new(respond);
             let subscriber = match caller.subscribe().await {
                 Ok(subscriber) => subscriber,
-                Err(_) => {
-                    responses.finish(&Status::new(Code::Unavailable, "workload attestation failed"));
+                Err(failure) => {
+                    responses.finish(&Status::new(Code::Unavailable, failure.to_string()));
                     return Outcome::refused("attestation");
                 }
             };

@@ -25,6 +25,8 @@ pub struct EntryIndex {
     expiries: Vec<SystemTime>,
     /// Type, and value up to its first colon, of everything that an entry requires or excludes.
     asked: HashSet<Selector>,
+    /// Types whose attestors some entry wants to have spoken.
+    attestors: HashSet<Box<str>>,
 }
 
 impl EntryIndex {
@@ -35,7 +37,8 @@ impl EntryIndex {
         entries.dedup_by(|later, first| later.id == first.id);
         let mut expiries: Vec<SystemTime> = entries.iter().filter_map(|entry| entry.expires_at).collect();
         expiries.sort();
-        Self { filed: file(&entries), asked: asked(&entries), entries, expiries }
+        let attestors = entries.iter().flat_map(|entry| entry.attested_by.iter().cloned()).collect();
+        Self { filed: file(&entries), asked: asked(&entries), attestors, entries, expiries }
     }
 
     /// The entries that a process with `selectors` has earned at `now`, sorted by id.
@@ -72,12 +75,14 @@ impl EntryIndex {
     /// Linear in the entries that name such a type.
     pub fn may_gain(&self, selectors: &SelectorSet, kinds: &[&str], now: SystemTime) -> bool {
         let of = |selector: &Selector| kinds.contains(&selector.kind());
-        if !self.asked.iter().any(of) {
+        let named = |kind: &str| kinds.contains(&kind);
+        if !self.asked.iter().any(of) && !self.attestors.iter().any(|kind| named(kind)) {
             return false;
         }
         self.entries.iter().any(|entry| {
             entry.expires_at.is_none_or(|end| now < end)
-                && entry.selectors.iter().chain(&entry.exclude).any(of)
+                && (entry.selectors.iter().chain(&entry.exclude).any(of)
+                    || entry.attested_by.iter().any(|kind| named(kind)))
                 && entry.selectors.iter().all(|selector| of(selector) || selectors.contains(selector))
         })
     }

@@ -82,7 +82,7 @@ pub async fn serve(
     let _open = Open::count(&sds.metrics.streams);
     subscriber.settled(sds.issue_wait).await;
     let end = Stream::new(sds).run(&mut requests, &mut responses, &mut subscriber).await;
-    finish(sds, &mut responses, &end)
+    finish(sds, &mut responses, &end, &mut subscriber)
 }
 
 /// FetchSecrets: one request, one answer, without a nonce.
@@ -97,12 +97,12 @@ pub async fn fetch(
         Ok(()) => End::Closed,
         Err(end) => end,
     };
-    finish(sds, &mut responses, &end)
+    finish(sds, &mut responses, &end, &mut subscriber)
 }
 
 /// The one place that decides what a client reads when its call ends.
 /// Codes as the SPIRE agent gives them: a name that may not be had is `InvalidArgument`.
-fn status(end: &End) -> Status {
+fn status(end: &End, subscriber: &mut Subscriber) -> Status {
     let code = match end {
         End::Closed | End::Gone(_) => Code::Ok,
         End::Stalled | End::Outdated | End::Denied(Denied::Pending) => Code::Unavailable,
@@ -113,10 +113,16 @@ fn status(end: &End) -> Status {
         }
         End::Denied(Denied::NoValidator) => Code::Internal,
     };
-    if code == Code::Ok { Status::new(code, "") } else { Status::new(code, end.to_string()) }
+    match end {
+        _ if code == Code::Ok => Status::new(code, ""),
+        End::Denied(Denied::NotAuthorized(names)) => {
+            Status::new(code, subscriber.denial(&end.to_string(), names))
+        }
+        _ => Status::new(code, end.to_string()),
+    }
 }
 
-fn finish(sds: &Sds, responses: &mut impl ResponseBytes, end: &End) -> Ended {
+fn finish(sds: &Sds, responses: &mut impl ResponseBytes, end: &End, subscriber: &mut Subscriber) -> Ended {
     tracing::debug!(%end, "SDS call ended");
     match end {
         End::Gone(_) => {}
@@ -124,7 +130,7 @@ fn finish(sds: &Sds, responses: &mut impl ResponseBytes, end: &End) -> Ended {
             sds.metrics.stalled.inc();
             responses.reset();
         }
-        _ => responses.finish(&status(end)),
+        _ => responses.finish(&status(end, subscriber)),
     }
     match end {
         End::Closed | End::Gone(_) => Ended::Served,

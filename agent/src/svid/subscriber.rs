@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     attestation::{SelectorSet, Standing},
+    decision::Account,
     registration::{EntryIndex, RegistrationEntry},
 };
 
@@ -30,6 +31,8 @@ pub struct Subscriber {
     standing: watch::Receiver<Arc<Standing>>,
     /// Told when the connection no longer speaks for its process.
     over: CancellationToken,
+    /// Takes down what is read.
+    account: Option<Account>,
     matched: Option<Matched>,
     /// What was last returned: generations, the bundle's last, and for whom.
     returned: Option<(Vec<u64>, Holder)>,
@@ -52,7 +55,23 @@ impl Subscriber {
         over: CancellationToken,
     ) -> Self {
         let published = shared.published.subscribe();
-        Self { shared, published, standing, over, matched: None, returned: None }
+        Self { shared, published, standing, over, account: None, matched: None, returned: None }
+    }
+
+    /// Has `account` take down what is read from now on.
+    #[must_use]
+    pub fn accounted_in(mut self, account: Account) -> Self {
+        self.account = Some(account);
+        self
+    }
+
+    /// `message` for a call that ends because it may not have what it asked for, `asked` by name, with the decision
+    /// at its end.
+    pub fn denial(&mut self, message: &str, asked: &[String]) -> String {
+        match &mut self.account {
+            Some(account) => account.denied(asked, SystemTime::now()).behind(message),
+            None => message.to_owned(),
+        }
     }
 
     /// What the selectors earn now. SVIDs that are missing are asked for and counted as pending.
@@ -115,6 +134,10 @@ impl Subscriber {
         let pending = entries.len() - svids.len();
         if holder != Holder::Current {
             self.over.cancel();
+        }
+        // What is pending is neither had nor lost.
+        if let Some(account) = self.account.as_mut().filter(|_| pending == 0) {
+            account.told(svids.iter().map(|issued| &*issued.entry), &standing, now);
         }
         Identities { pending, svids, bundle: snapshot.bundle.clone(), holder }
     }

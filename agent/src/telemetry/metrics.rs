@@ -48,7 +48,7 @@ pub fn registry(node: Arc<Node>, attestor: &Attestor, limits: &Limits) -> Regist
     registry.register("calls", "Calls begun on the public socket", front.calls.clone());
     registry.register("calls_ended", "Calls by how they ended", front.calls_ended.clone());
 
-    let decisions = node.decisions.metrics();
+    let decisions = node.front.callers.decisions.metrics();
     registry.register("decisions_held", "Decisions that are remembered", decisions.held.clone());
     registry.register(
         "decisions",
@@ -194,7 +194,7 @@ impl Collector for Asked {
             "Best evidence: 0 peercred, 1 pidfd, 2 kernel",
             f64::from(grade as u8 - Grade::Peercred as u8),
         )?;
-        let (remembered, evicted) = node.front.attestor.remembered();
+        let (remembered, evicted) = node.front.callers.attestor.remembered();
         gauge("attested_processes", "Attested processes that are remembered", remembered as f64)?;
         if let Some(processes) = &node.processes {
             gauge("processes", "Processes in the table", processes.counters().size as f64)?;

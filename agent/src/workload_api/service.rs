@@ -13,7 +13,7 @@ use vouch_proto::workload::{
 };
 
 use crate::{
-    caller::Caller,
+    caller::{Caller, Failure},
     open::Open,
     svid::{Holder, Identities, IssuedSvid, Subscriber},
 };
@@ -84,7 +84,7 @@ impl WorkloadApi {
         check_header(request.metadata())?;
         let caller =
             request.extensions().get::<Arc<Caller>>().ok_or_else(|| Status::internal("caller is unknown"))?;
-        let attestation_failed = |_| Status::unavailable("workload attestation failed");
+        let attestation_failed = |failure: Failure| Status::unavailable(failure.to_string());
         let mut subscriber = caller.subscribe().await.map_err(attestation_failed)?;
         subscriber.settled(self.issue_wait).await;
         let first = subscriber.current();
@@ -129,7 +129,8 @@ impl<T> State<T> {
             };
             if identities.svids.is_empty() && identities.pending == 0 || identities.holder == Holder::Gone {
                 // Workload Endpoint §6, also when the identity is lost in mid-stream.
-                return Some((Err(Status::permission_denied("no identity issued")), None));
+                let text = state.subscriber.denial("no identity issued", &[]);
+                return Some((Err(Status::permission_denied(text)), None));
             }
             if identities.holder == Holder::Outdated {
                 let why = "process has changed since it connected, and would be served something else: connect again";

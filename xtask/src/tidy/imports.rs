@@ -15,7 +15,7 @@ const STAGES: [(&str, &[&str]); 21] = [
     ("registration", &["attestation"]),
     ("decision", &["kernel", "attestation", "registration"]),
     ("authority", &[]),
-    ("svid", &["attestation", "registration", "authority"]),
+    ("svid", &["attestation", "registration", "decision", "authority"]),
     ("caller", &["attestation", "decision", "svid"]),
     ("sds", &["attestation", "registration", "decision", "svid", "caller"]),
     ("workload_api", &["attestation", "registration", "decision", "svid", "caller"]),

@@ -3,9 +3,11 @@
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, net::UnixStream},
     path::Path,
 };
+
+use nix::sys::socket::{getsockopt, sockopt};
 
 use super::target::Socket;
 
@@ -33,7 +35,12 @@ pub(super) fn of(socket: &Socket) -> io::Result<Owners> {
     let inodes = match socket {
         Socket::Inode(inode) => vec![*inode],
         Socket::Tcp(address) => tcp(*address)?,
-        Socket::Unix(path) => unix(&read("/proc/net/unix")?, path),
+        Socket::Unix(path) => {
+            if let Some(pid) = listener(path) {
+                return Ok(Owners { pids: vec![pid], hidden: 0, is_known: true });
+            }
+            unix(&read("/proc/net/unix")?, path)
+        }
     };
     if inodes.is_empty() {
         return Ok(Owners::default());
@@ -42,6 +49,14 @@ pub(super) fn of(socket: &Socket) -> io::Result<Owners> {
     pids.sort_unstable();
     pids.truncate(MAX_OWNERS);
     Ok(Owners { pids, hidden, is_known: true })
+}
+
+/// Who listens at a path, by the word of the kernel to a client: a socket that was renamed has another path in the table.
+fn listener(path: &Path) -> Option<u32> {
+    let client = UnixStream::connect(path).ok()?;
+    let listener = getsockopt(&client, sockopt::PeerCredentials).ok()?.pid();
+    // 0 is a process of another pid namespace.
+    u32::try_from(listener).ok().filter(|pid| *pid != 0)
 }
 
 fn tcp(address: SocketAddr) -> io::Result<Vec<u64>> {
@@ -183,6 +198,11 @@ mod tests {
         let _listener = UnixListener::bind(&path).unwrap();
         let owners = of(&Socket::Unix(path.clone())).unwrap();
         assert_eq!((owners.pids, owners.is_known), (vec![own], true));
+        let table = unix(&read("/proc/net/unix").unwrap(), &path);
+        assert_eq!(of(&Socket::Inode(table[0])).unwrap().pids, [own]);
+        let renamed = directory.path().join("b.sock");
+        fs::rename(&path, &renamed).unwrap();
+        assert_eq!(of(&Socket::Unix(renamed)).unwrap().pids, [own]);
         assert_eq!(of(&Socket::Unix(path.join("x"))).unwrap(), Owners::default());
     }
 }

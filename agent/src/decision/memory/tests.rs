@@ -13,7 +13,7 @@ fn at(seconds: u64) -> SystemTime {
 fn denied(pid: u32, uid: u32) -> Ruling {
     let selectors: SelectorSet = [Selector::new("unix", format!("uid:{uid}"))].into_iter().collect();
     Ruling {
-        applicant: Applicant {
+        applicant: Arc::new(Applicant {
             pid,
             uid,
             gid: uid,
@@ -24,7 +24,7 @@ fn denied(pid: u32, uid: u32) -> Ruling {
             executable: None,
             exec_count: Some(1),
             birth: 1,
-        },
+        }),
         evidence: Some(Evidence { selectors: Arc::new(selectors), costs: vec![] }),
         outcome: Outcome::Denied { asked: vec![] },
     }
@@ -45,7 +45,7 @@ fn what_is_decided_again_is_counted_and_keeps_its_name() {
     other.outcome = Outcome::Refused { code: "E0404", reason: "gone".into() };
     assert_ne!(decisions.record(other, at(6)), first);
     let mut reused = denied(7, 1000);
-    reused.applicant.birth = 2;
+    Arc::make_mut(&mut reused.applicant).birth = 2;
     assert_ne!(decisions.record(reused, at(7)), first, "another process of the same number");
     let mut learned = denied(7, 1000);
     let more: SelectorSet =
@@ -138,7 +138,7 @@ fn whatever_is_recorded_the_books_agree() {
     let decisions = Decisions::new(16);
     for step in 0..5000_u32 {
         let mut ruling = denied(step * 7 % 40, step * 3 % 5);
-        ruling.applicant.birth = u64::from(step % 3);
+        Arc::make_mut(&mut ruling.applicant).birth = u64::from(step % 3);
         decisions.record(ruling, at(u64::from(step)));
         let memory = decisions.lock();
         assert_eq!(memory.held.len(), memory.by_age.len());

@@ -84,6 +84,16 @@ fn an_entry_may_ask_that_attestors_have_spoken() {
 }
 
 #[test]
+fn an_attestor_that_must_have_spoken_is_worth_a_wait() {
+    let mut asking = entry("a", &["unix:uid:1"], &[]);
+    asking.attested_by = vec!["docker".into()];
+    let index = EntryIndex::new([asking]);
+    assert!(index.may_gain(&process(&["unix:uid:1"]), &["docker"], at(0)));
+    assert!(!index.may_gain(&process(&["unix:uid:2"]), &["docker"], at(0)));
+    assert!(!index.may_gain(&process(&["unix:uid:1"]), &["systemd"], at(0)));
+}
+
+#[test]
 fn an_entry_matches_until_the_instant_it_expires() {
     let mut first = entry("a", &["unix:uid:1"], &[]);
     first.expires_at = Some(at(10));
