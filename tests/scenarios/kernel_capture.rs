@@ -2,6 +2,7 @@
 //! they count.
 #![expect(clippy::unwrap_used, reason = "what cannot be arranged fails the scenario")]
 
+mod credentials;
 mod origins;
 mod processes;
 pub(crate) mod stage;

@@ -5,15 +5,18 @@ pub(crate) mod stage;
 
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
-    os::fd::AsFd,
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::{AsFd, AsRawFd},
     process::{Command, id},
     thread,
 };
 
-use nix::unistd::gettid;
+use nix::{
+    sys::socket::{Backlog, SockaddrStorage, bind, listen, setsockopt, sockopt},
+    unistd::gettid,
+};
 use vouch::kernel::{Capture, HookState, Options};
-use vouch_tests::{Need, namespace::alone, require};
+use vouch_tests::{Address, Need, namespace::alone, port, require};
 
 use super::kernel_capture::stage::runs;
 use stage::{TcpStage, attach};
@@ -99,13 +102,50 @@ fn of_many_connections_at_once_each_has_its_own_record() {
             });
         }
         for _ in 0..CLIENTS * EACH {
-            let (mut accepted, _) = stage.listener.accept().unwrap();
-            let seen = stage.capture.tcp_peer(accepted.as_fd()).unwrap().expect("a record");
-            let mut tid = [0; 4];
-            accepted.read_exact(&mut tid).unwrap();
-            assert_eq!((seen.task.pid, seen.task.tid.cast_signed()), (id(), i32::from_ne_bytes(tid)));
+            assert_knows_who_speaks(&stage, stage.listener.accept().unwrap().0);
         }
     });
+}
+
+#[test]
+fn listeners_that_share_a_port_each_know_their_peers() {
+    require!(Need::ConnectHook);
+    const CLIENTS: usize = 40;
+    let stage = TcpStage::listening("127.0.0.1");
+    let at = format!("127.0.0.1:{}", port::free_port()).parse::<SocketAddr>().unwrap();
+    let listeners = [(); 2].map(|()| {
+        let socket = Address::Tcp(at.into()).socket().unwrap();
+        setsockopt(&socket, sockopt::ReusePort, &true).unwrap();
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(at)).unwrap();
+        listen(&socket, Backlog::new(64).unwrap()).unwrap();
+        TcpListener::from(socket)
+    });
+    let connect = || {
+        let mut client = TcpStream::connect(at).unwrap();
+        client.write_all(&gettid().as_raw().to_ne_bytes()).unwrap();
+        client
+    };
+    let clients: Vec<TcpStream> =
+        (0..CLIENTS).map(|_| thread::scope(|scope| scope.spawn(connect).join().unwrap())).collect();
+    let mut known = [0; 2];
+    for (listener, known) in listeners.iter().zip(&mut known) {
+        listener.set_nonblocking(true).unwrap();
+        while let Ok((accepted, _)) = listener.accept() {
+            accepted.set_nonblocking(false).unwrap();
+            assert_knows_who_speaks(&stage, accepted);
+            *known += 1;
+        }
+    }
+    assert_eq!(known[0] + known[1], clients.len());
+    assert!(!known.contains(&0), "both had some: {known:?}");
+}
+
+/// Whoever connected has said the number of its thread.
+fn assert_knows_who_speaks(stage: &TcpStage, mut accepted: TcpStream) {
+    let seen = stage.capture.tcp_peer(accepted.as_fd()).unwrap().expect("a record");
+    let mut tid = [0; 4];
+    accepted.read_exact(&mut tid).unwrap();
+    assert_eq!((seen.task.pid, seen.task.tid.cast_signed()), (id(), i32::from_ne_bytes(tid)));
 }
 
 #[test]

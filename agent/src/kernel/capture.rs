@@ -183,15 +183,17 @@ impl Capture {
     /// Who called the `connect()` behind an accepted TCP socket, as it was at that instant: a process of this machine, in
     /// whatever network namespace.
     ///
-    /// `None` means that nobody knows: the peer is on another machine, or its packets were readdressed on their way (NAT),
-    /// or the connection is older than the hooks, was made by TCP Fast Open or by both ends at once, or its maker
-    /// suppressed the record. It is never a sign of anything but "unknown". So is what a socket says that was not accepted.
+    /// `None` means that nobody knows: the peer is on another machine, or is the kernel itself, or its packets were
+    /// readdressed on their way (NAT), or the connection is older than the hooks, was made by TCP Fast Open or by both ends
+    /// at once, is one of MPTCP, or its maker suppressed the record. It is never a sign of anything but "unknown". So is what
+    /// a socket says that was not accepted.
     ///
     /// The answer names who connected, not who holds the socket now. There is no pidfd of a TCP peer: whoever acts on the
     /// answer asks [`Capture::inspect`] for the same [`Task::pid_ino`] (or pid and start time), since a dead process may
     /// have left the socket to somebody else.
     pub fn tcp_peer(&self, socket: BorrowedFd<'_>) -> io::Result<Option<Sighting>> {
-        self.handed_over(socket)
+        // The kernel connects in the name of root, for whoever made it; such a task executes no file.
+        Ok(self.handed_over(socket)?.filter(|seen| seen.task.exe.is_some()))
     }
 
     /// The process as it is now; `None` when its last thread has left. `pid` counts in the pid namespace of the
