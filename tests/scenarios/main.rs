@@ -4,6 +4,7 @@ mod attacks;
 mod bad_input;
 mod containers;
 mod doctor;
+mod endless_file;
 mod envoy_mtls;
 mod explain;
 mod hostile;

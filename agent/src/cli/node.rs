@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::Args;
@@ -11,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Common, first_entry, output};
 use crate::{
-    app,
+    app::{self, Prepared},
     config::{Choices, Config, Layout, LogLevel},
     health::Node,
     problem::Problem,
@@ -101,15 +102,20 @@ pub(super) fn up(up: &Up, common: &Common) -> Result<ExitCode, Problem> {
     let entries = &config.entries.files[0];
     first_entry::write(entries, &trust_domain, !up.no_demo_entry)?;
     let told_socket = common.socket.is_some();
-    let runtime = runtime()?;
-    runtime.block_on(app::run(prepared, |node| greet(node, &config, told_socket)))?;
-    Ok(ExitCode::SUCCESS)
+    run_to_the_end(prepared, |node| greet(node, &config, told_socket))
 }
 
 fn serve(config: Config, ready: impl FnOnce(&Node)) -> Result<ExitCode, Problem> {
-    let prepared = app::prepare(config)?;
-    runtime()?.block_on(app::run(prepared, ready))?;
-    Ok(ExitCode::SUCCESS)
+    run_to_the_end(app::prepare(config)?, ready)
+}
+
+/// Work that hangs on a thread of its own, such as the reading of a file, does not keep the agent from ending.
+fn run_to_the_end(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<ExitCode, Problem> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(app::run(prepared, ready));
+    runtime.shutdown_timeout(PATIENCE);
+    outcome.map(|()| ExitCode::SUCCESS)
 }
 
 /// Its threads start without the capabilities that this thread has given up.
