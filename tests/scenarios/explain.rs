@@ -207,11 +207,13 @@ fn a_spiffe_id_shows_who_got_it_and_who_nearly_did() {
 fn a_socket_leads_to_the_process_that_has_it() {
     require!(Need::Agent, Need::Root);
     let mut agent = Agent::start(Settings::new([entry_of_user(WEB, 0)]));
-    let own = json!([std::process::id()]);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let document = explained(&agent, &[&address]);
-    assert_eq!((&document["kind"], &document["owners"]), (&json!("socket"), &own));
+    assert_eq!(document["kind"], "socket");
+    // A child that another test has just forked has it too, until it executes something.
+    let owners = document["owners"].as_array().expect("a list");
+    assert!(owners.contains(&json!(std::process::id())), "{document:#}");
     assert_eq!(document["now"][0]["outcome"], "served");
     let socket = agent.socket().display().to_string();
     let pid = agent.process().pid().as_raw();

@@ -191,18 +191,18 @@ mod tests {
     #[test]
     fn this_process_owns_what_it_listens_at() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let own = std::process::id();
-        assert_eq!(of(&Socket::Tcp(listener.local_addr().unwrap())).unwrap().pids, [own]);
+        // A child that another test has just forked has the same sockets until it executes something.
+        let is_ours = |socket: Socket| of(&socket).unwrap().pids.contains(&std::process::id());
+        assert!(is_ours(Socket::Tcp(listener.local_addr().unwrap())));
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         let _listener = UnixListener::bind(&path).unwrap();
-        let owners = of(&Socket::Unix(path.clone())).unwrap();
-        assert_eq!((owners.pids, owners.is_known), (vec![own], true));
+        assert!(is_ours(Socket::Unix(path.clone())));
         let table = unix(&read("/proc/net/unix").unwrap(), &path);
-        assert_eq!(of(&Socket::Inode(table[0])).unwrap().pids, [own]);
+        assert!(is_ours(Socket::Inode(table[0])));
         let renamed = directory.path().join("b.sock");
         fs::rename(&path, &renamed).unwrap();
-        assert_eq!(of(&Socket::Unix(renamed)).unwrap().pids, [own]);
+        assert!(is_ours(Socket::Unix(renamed)));
         assert_eq!(of(&Socket::Unix(path.join("x"))).unwrap(), Owners::default());
     }
 }
