@@ -3,6 +3,7 @@
 
 mod api;
 pub(crate) mod client;
+mod containers;
 mod difference;
 mod histogram;
 mod ours;
@@ -26,6 +27,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, value_parser};
 use nix::unistd::geteuid;
 
+use containers::Engine;
 use difference::Comparison;
 use programs::Program;
 use spire::{AgentSettings, Discovery, Server};
@@ -56,6 +58,9 @@ pub(crate) struct Attest {
     /// Compare the selectors and time nothing
     #[arg(long)]
     selectors_only: bool,
+    /// The socket of a Docker engine, in whose containers processes are compared as well
+    #[arg(long, value_name = "SOCKET")]
+    docker: Option<PathBuf>,
     /// The agent's kernel.hooks: auto, off or require
     #[arg(long, default_value = "auto")]
     hooks: String,
@@ -155,7 +160,7 @@ fn measure(attest: &Attest, directory: &Path) -> Result<Outcome> {
         None => None,
     };
     if let Some(server) = &server {
-        compare(&mut outcome, server, directory).with_context(|| server.log())?;
+        compare(&mut outcome, server, attest.docker.as_deref(), directory).with_context(|| server.log())?;
     }
     if !attest.selectors_only {
         let uid = format!("unix:uid:{}", geteuid());
@@ -203,7 +208,12 @@ impl Stage<'_> {
             metrics: Some(metrics),
         };
         let (vouch, mut admin) = Agent::start_with(program, &settings)?;
-        let theirs = AgentSettings { discovery: self.discovery, log_level: "WARN", entries: self.entries };
+        let theirs = AgentSettings {
+            discovery: self.discovery,
+            log_level: "WARN",
+            entries: self.entries,
+            docker: None,
+        };
         let spire = server.map(|server| server.agent(self.name, theirs)).transpose()?;
         cpus::pin(outcome.places.load)?;
         let status = admin.status()?;
@@ -234,16 +244,20 @@ fn plan(executable: Executable, program: &Program) -> Plan {
 }
 
 /// Lets processes of many kinds be attested by both.
-fn compare(outcome: &mut Outcome, server: &Server, directory: &Path) -> Result<()> {
+fn compare(outcome: &mut Outcome, server: &Server, docker: Option<&Path>, directory: &Path) -> Result<()> {
     say("comparing selectors");
-    let old = subjects::long_running(&outcome.programs.small)?;
-    let agent = server.agent(
-        "selectors",
-        AgentSettings { discovery: Discovery::PathAndHash, log_level: "DEBUG", entries: &[] },
-    )?;
-    let ours = ours::Ours::listen(directory)?;
-    outcome.comparisons.push(old.compare(&ours, &agent)?);
-    for subject in subjects::all(&outcome.programs.small, directory)? {
+    let program = &outcome.programs.small;
+    let mut subjects = vec![subjects::long_running(program)?];
+    let settings =
+        AgentSettings { discovery: Discovery::PathAndHash, log_level: "DEBUG", entries: &[], docker };
+    let agent = server.agent("selectors", settings)?;
+    let ours = ours::Ours::listen(directory, docker)?;
+    subjects.extend(subjects::all(program, directory)?);
+    let engine = docker.map(Engine::with_image).transpose()?;
+    if let Some(engine) = &engine {
+        subjects.extend(engine.subjects(program)?);
+    }
+    for subject in subjects {
         outcome.comparisons.push(subject.compare(&ours, &agent)?);
     }
     outcome.without_hooks = ours.without_hooks;

@@ -63,7 +63,7 @@ impl Comparison {
         self.vouch.union(&self.spire).map(|selector| {
             let side = match (self.vouch.contains(selector), self.spire.contains(selector)) {
                 (true, true) => Side::Both,
-                (true, false) if selector.0 == "kernel" => Side::Meant,
+                (true, false) if selector.0 == "kernel" || is_newer(selector) => Side::Meant,
                 (true, false) => Side::VouchAlone,
                 (false, _) if self.path_unverified && is_path(selector) => Side::Meant,
                 (false, _) => Side::SpireAlone,
@@ -104,6 +104,11 @@ fn is_path((kind, value): &(String, String)) -> bool {
     kind == "unix" && value.starts_with("path:")
 }
 
+/// SPIRE has it in later releases than the one that is built here.
+fn is_newer((kind, value): &(String, String)) -> bool {
+    kind == "docker" && value.starts_with("image_config_digest:")
+}
+
 fn text((kind, value): &(String, String)) -> String {
     format!("{kind}:{value}")
 }
@@ -133,6 +138,14 @@ mod tests {
     #[test]
     fn equal_sets_with_more_from_the_kernel_do_not_differ() {
         assert_eq!(of(&["unix:uid:0", "kernel:netns:host"], &["unix:uid:0"], false), [""; 0]);
+    }
+
+    #[test]
+    fn what_only_later_releases_of_spire_have_may_be_missing_there() {
+        let more = ["docker:image_config_digest:sha256:a", "docker:image_id:b"];
+        assert_eq!(of(&more, &more[1..], false), [""; 0]);
+        assert_eq!(of(&more[1..], &more, false).len(), 1);
+        assert_eq!(of(&more, &more[..1], false), ["Vouch alone: docker:image_id:b"]);
     }
 
     #[test]

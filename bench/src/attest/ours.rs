@@ -9,14 +9,20 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
-use tokio::runtime::Runtime;
+use anyhow::{Context as _, Result, ensure};
+use tokio::{runtime::Runtime, time::timeout};
 use vouch::{
-    attestation::{Attestor, AttestorConfig, Error, Grade, PathRule, Peer, Selector},
+    attestation::{
+        Attestor, AttestorConfig, DockerConfig, Error, Grade, PathRule, Peer, Selector, Witness,
+        WitnessConfig, witnesses,
+    },
     kernel::{Capture, Namespaces, Options},
 };
 
 use super::difference::Set;
+
+/// An engine answers sooner.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An attestor as a running agent has it.
 pub(super) struct Ours {
@@ -30,7 +36,8 @@ pub(super) struct Ours {
 }
 
 impl Ours {
-    pub(super) fn listen(directory: &Path) -> Result<Self> {
+    /// `docker` is the socket of an engine that is asked.
+    pub(super) fn listen(directory: &Path, docker: Option<&Path>) -> Result<Self> {
         let (capture, without_hooks) = match Capture::attach(&Options::default()) {
             Ok((capture, _)) if capture.captures_connects() => (Some(Arc::new(capture)), None),
             Ok(_) => (None, Some("this kernel does not capture connects".to_owned())),
@@ -40,13 +47,13 @@ impl Ours {
         let config = AttestorConfig {
             path: PathRule::Verified,
             hash_size_limit: u64::MAX,
-            timeout: Duration::from_secs(5),
+            timeout: PATIENCE,
             in_flight: 1,
             in_flight_per_caller: 1,
             queued: 1,
             remembered: 1,
         };
-        let attestor = Attestor::new(config, capture.clone(), host, Vec::new());
+        let attestor = Attestor::new(config, capture.clone(), host, docker.map_or_else(Vec::new, engine));
         attestor.want_hashes(true);
         let socket = directory.join("ours.sock");
         let listener = UnixListener::bind(&socket)?;
@@ -68,9 +75,26 @@ impl Ours {
     pub(super) fn attest(&self, peer: &Arc<Peer>) -> Result<Set> {
         let selectors = self.runtime.block_on(async {
             let run = self.attestor.attest(peer).await?;
-            Ok::<_, Error>(Arc::clone(&run.standing().borrow().selectors))
+            let mut unheard = run.unheard();
+            let answered = timeout(PATIENCE, unheard.wait_for(Vec::is_empty)).await.is_ok();
+            Ok::<_, Error>((Arc::clone(&run.standing().borrow().selectors), answered))
         });
+        let (selectors, answered) = selectors.context("attesting")?;
+        ensure!(answered, "a witness did not answer within {PATIENCE:?}");
         let pair = |selector: &Selector| (selector.kind().to_owned(), selector.value().to_owned());
-        Ok(selectors.context("attesting")?.iter().map(pair).collect())
+        Ok(selectors.iter().map(pair).collect())
     }
+}
+
+/// The engine's witness alone; with the environment, as SPIRE has it.
+fn engine(socket: &Path) -> Vec<Arc<dyn Witness>> {
+    let docker = DockerConfig {
+        enabled: true,
+        socket: socket.to_owned(),
+        podman_socket: socket.with_file_name("no-podman.sock"),
+        rootless_sockets: None,
+        env: true,
+    };
+    let all = witnesses(&WitnessConfig { docker, systemd: false, slurm: false });
+    all.into_iter().filter(|witness| witness.kind() == "docker").collect()
 }

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::spire_log;
+use super::{containers, spire_log};
 use crate::child::Tended;
 
 pub(super) const TRUST_DOMAIN: &str = "bench.example";
@@ -47,6 +47,8 @@ pub(super) struct AgentSettings<'a> {
     pub(super) log_level: &'a str,
     /// The path of a SPIFFE ID, and the selector that earns it.
     pub(super) entries: &'a [(&'a str, String)],
+    /// The engine that its `docker` attestor asks, if it has one.
+    pub(super) docker: Option<&'a Path>,
 }
 
 /// An agent of that server. It ends with this.
@@ -230,6 +232,17 @@ plugins {{
 fn agent_configuration(directory: &Path, port: u16, settings: AgentSettings<'_>, token: &str) -> String {
     let (directory, log_level) = (directory.display(), settings.log_level);
     let discovers = settings.discovery == Discovery::PathAndHash;
+    let docker = settings.docker.map_or_else(String::new, |socket| {
+        let url = containers::url(socket);
+        format!(
+            r#"    WorkloadAttestor "docker" {{
+        plugin_data {{
+            docker_socket_path = "{url}"
+        }}
+    }}
+"#
+        )
+    });
     format!(
         r#"agent {{
     server_address = "127.0.0.1"
@@ -255,7 +268,7 @@ plugins {{
             workload_size_limit = 0
         }}
     }}
-}}
+{docker}}}
 "#
     )
 }
@@ -267,9 +280,17 @@ mod tests {
     #[test]
     fn an_agent_discovers_what_it_is_told_to() {
         let text = |discovery| {
-            let settings = AgentSettings { discovery, log_level: "WARN", entries: &[] };
+            let settings = AgentSettings { discovery, log_level: "WARN", entries: &[], docker: None };
             agent_configuration(Path::new("/d"), 1, settings, "t")
         };
+        let engine = Some(Path::new("/e.sock"));
+        let asks =
+            AgentSettings { discovery: Discovery::Ids, log_level: "WARN", entries: &[], docker: engine };
+        let asks = agent_configuration(Path::new("/d"), 1, asks, "t");
+        assert!(
+            asks.contains("docker_socket_path = \"unix:///e.sock\"")
+                && !text(Discovery::Ids).contains("docker")
+        );
         assert!(text(Discovery::Ids).contains("discover_workload_path = false"));
         assert!(text(Discovery::PathAndHash).contains("discover_workload_path = true"));
         assert!(text(Discovery::Ids).contains("socket_path = \"/d/public/api.sock\""));

@@ -24,6 +24,8 @@ pub(super) struct Subject {
     what: &'static str,
     workload: Workload,
     path_unverified: bool,
+    /// What was started is then the engine's client, and the process has another number.
+    in_container: bool,
 }
 
 /// A process that was there before any agent.
@@ -80,12 +82,16 @@ pub(super) fn all(program: &Program, directory: &Path) -> Result<Vec<Subject>> {
 }
 
 impl Subject {
+    pub(super) fn in_container(what: &'static str, command: &mut Command) -> Result<Self> {
+        Ok(Self { in_container: true, ..subject(what, command, &[])? })
+    }
+
     /// Lets it connect to both, asks both, and lets it end.
     pub(super) fn compare(mut self, ours: &Ours, spire: &Agent) -> Result<Comparison> {
         self.workload.hold(ours.socket())?;
         let peer = ours.accept().with_context(|| self.what)?;
         let (pid, started) = (peer.pid, self.workload.pid());
-        ensure!(pid == started, "process {pid} has connected, and {started} was to");
+        ensure!(self.in_container || pid == started, "process {pid} has connected, and {started} was to");
         // It has no identity there, which it is told after it was attested.
         let _refused = self.workload.connections(Api::Workload, 1, &spire.socket());
         let theirs = spire.selectors(pid)?;
@@ -98,7 +104,7 @@ impl Subject {
 
 fn subject(what: &'static str, command: &mut Command, arguments: &[String]) -> Result<Subject> {
     let workload = Workload::start(command, arguments).with_context(|| what)?;
-    Ok(Subject { what, workload, path_unverified: false })
+    Ok(Subject { what, workload, path_unverified: false, in_container: false })
 }
 
 fn become_user(uid: u32, gid: u32, groups: &[u32]) -> [String; 2] {

@@ -214,9 +214,11 @@ fn goals(f: &mut Formatter<'_>, rows: &[Row]) -> fmt::Result {
 
 /// A bucket says that a quantile lies between two bounds, which may be on both sides of the goal.
 fn verdict(found: Option<(f64, f64)>, goal_us: f64) -> &'static str {
+    // Bounds in seconds lose their last digit when they become microseconds.
+    let near = goal_us * 1e-9;
     match found.map(|(over, upto)| (over * 1e6, upto * 1e6)) {
-        Some((_, upto)) if upto <= goal_us => "met",
-        Some((over, _)) if over >= goal_us => "MISSED",
+        Some((_, upto)) if upto <= goal_us + near => "met",
+        Some((over, _)) if over >= goal_us - near => "MISSED",
         _ => "cannot be told",
     }
 }
@@ -390,6 +392,8 @@ mod tests {
     #[test]
     fn a_goal_between_the_bounds_of_a_bucket_is_not_called_met() {
         assert_eq!(verdict(Some((4e-6, 8e-6)), 10.0), "met");
+        assert_eq!(verdict(Some((7.5 / 1e6, 1.0 / 1e5)), 10.0), "met");
+        assert_eq!(verdict(Some((1.0 / 1e5, 1.5 / 1e5)), 10.0), "MISSED");
         assert_eq!(verdict(Some((8e-6, 16e-6)), 10.0), "cannot be told");
         assert_eq!(verdict(Some((16e-6, 32e-6)), 10.0), "MISSED");
         assert_eq!(verdict(None, 10.0), "cannot be told");
