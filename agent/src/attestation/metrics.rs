@@ -3,7 +3,7 @@ use std::time::Duration;
 use prometheus_client::metrics::{
     counter::Counter,
     family::{Family, MetricConstructor},
-    histogram::{Histogram, exponential_buckets},
+    histogram::Histogram,
 };
 
 type Label = [(&'static str, &'static str); 1];
@@ -33,13 +33,15 @@ pub struct Metrics {
     pub sweeps: Histogram,
 }
 
-/// From a microsecond to some eight seconds.
+/// From a microsecond to some seven seconds, six to each power of ten, so that a bound in round numbers is one of them.
 #[derive(Debug, Clone)]
 pub struct Buckets;
 
 impl MetricConstructor<Histogram> for Buckets {
     fn new_metric(&self) -> Histogram {
-        Histogram::new(exponential_buckets(0.000_001, 2.0, 24))
+        // A quotient of exact numbers is the double nearest to the bound, which is shown as it is written.
+        let parts = (0..=6).rev().map(|exponent| 10_f64.powi(exponent));
+        Histogram::new(parts.flat_map(|part| [1.0, 1.5, 2.0, 3.0, 5.0, 7.5].map(|step| step / part)))
     }
 }
 
