@@ -48,6 +48,8 @@ pub struct Capture {
     _unix_links: Vec<OwnedFd>,
     /// Holds the links of the TCP hooks.
     _tcp_links: Vec<FdLink>,
+    /// When the hooks of TCP were attached, if they are.
+    tcp_since: Option<Duration>,
     origins: Origins,
     /// Holds programs and links of the other hooks.
     _ebpf: Ebpf,
@@ -138,6 +140,7 @@ impl Capture {
             hooks,
             origins: take::<HashMap<_, _, _>>(&mut ebpf, map::ORIGINS).map(Origins)?,
             _unix_links: unix_links,
+            tcp_since: (!tcp_links.is_empty()).then(system::since_boot),
             _tcp_links: tcp_links,
             _ebpf: ebpf,
         };
@@ -177,7 +180,7 @@ impl Capture {
 
     /// Whether the hooks of TCP are attached.
     pub fn captures_tcp(&self) -> bool {
-        !self._tcp_links.is_empty()
+        self.tcp_since.is_some()
     }
 
     /// Who called the `connect()` behind an accepted TCP socket, as it was at that instant: a process of this machine, in
@@ -192,8 +195,11 @@ impl Capture {
     /// answer asks [`Capture::inspect`] for the same [`Task::pid_ino`] (or pid and start time), since a dead process may
     /// have left the socket to somebody else.
     pub fn tcp_peer(&self, socket: BorrowedFd<'_>) -> io::Result<Option<Sighting>> {
-        // The kernel connects in the name of root, for whoever made it; such a task executes no file.
-        Ok(self.handed_over(socket)?.filter(|seen| seen.task.exe.is_some()))
+        let Some(since) = self.tcp_since else { return Ok(None) };
+        let seen = self.handed_over(socket)?;
+        // The kernel connects in the name of root, for whoever made it; such a task executes no file. And where storage
+        // outlives an agent while the hooks do not, what is older may be of an earlier connection of the same socket.
+        Ok(seen.filter(|seen| seen.task.exe.is_some() && since <= seen.task.recorded_at))
     }
 
     /// The process as it is now; `None` when its last thread has left. `pid` counts in the pid namespace of the
