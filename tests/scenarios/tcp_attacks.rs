@@ -17,7 +17,7 @@ use std::{
 use nix::{
     sys::{
         signal::{Signal, kill},
-        socket::{SockaddrStorage, bind},
+        socket::{SockaddrStorage, bind, setsockopt, sockopt},
     },
     unistd::Pid,
 };
@@ -246,6 +246,33 @@ fn a_record_that_nobody_took_is_not_given_to_the_next_connection_from_there() {
             stage.capture.counters().unwrap().tcp_handovers_without_record
                 > after.tcp_handovers_without_record
         );
+    });
+}
+
+/// As many as there is room for, and more: of connections to a server that never takes them, or on another machine.
+#[test]
+fn records_that_nobody_takes_keep_nobody_from_theirs() {
+    require!(Need::ConnectHook);
+    const MORE_THAN_ROOM: usize = 20_000;
+    alone(|| {
+        let (stage, idle) = (TcpStage::listening("127.0.0.1"), TcpListener::bind("127.0.0.1:0").unwrap());
+        set_tcp_option(idle.as_fd(), libc::TCP_DEFER_ACCEPT, 30);
+        let before = stage.capture.counters().unwrap();
+        for _ in 0..MORE_THAN_ROOM {
+            let client = TcpStream::connect(idle.local_addr().unwrap()).unwrap();
+            setsockopt(&client, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
+        }
+        let after = stage.capture.counters().unwrap();
+        assert!(after.tcp_connects - before.tcp_connects >= MORE_THAN_ROOM as u64);
+        let taken = after.tcp_handovers - before.tcp_handovers;
+        assert!(taken < MORE_THAN_ROOM as u64 / 10, "{taken}: others on this machine connect as well");
+        let _evil = stage.actor("evil", &["connect", &stage.address(), "hold"]);
+        assert_peer_is_evil(&stage, "after many");
+
+        // A server that waits for the first word knows who says it.
+        set_tcp_option(stage.listener.as_fd(), libc::TCP_DEFER_ACCEPT, 30);
+        let _evil = stage.actor("evil", &["connect", &stage.address(), "say", "hello", "hold"]);
+        assert_peer_is_evil(&stage, "at its first word");
     });
 }
 
