@@ -78,8 +78,8 @@ impl Look {
 }
 
 impl Changes {
-    pub(super) fn of_tasks(now: &Task, before: &Task) -> Self {
-        Self {
+    fn of_tasks(now: &Task, before: &Task) -> Self {
+        let mut changes = Self {
             exec: now.exec_count != before.exec_count,
             executable: now.exe != before.exe,
             credentials: (now.uid, now.gid, now.euid, now.egid)
@@ -89,7 +89,10 @@ impl Changes {
                 || now.no_new_privs != before.no_new_privs,
             cgroup: now.cgroup_id != before.cgroup_id,
             confinement: now.namespaces != before.namespaces || now.seccomp != before.seccomp,
-        }
+        };
+        // Groups beyond those that a record holds are only counted.
+        changes.credentials |= !changes.any() && !now.unchanged_since(before);
+        changes
     }
 
     pub(super) fn any(self) -> bool {
@@ -164,5 +167,37 @@ impl About {
         };
         let containment = containment(cgroup.as_deref());
         Self { uid, gid, look, cgroup, containment, ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vouch_abi::Identity;
+
+    use super::*;
+
+    fn changed(change: impl FnOnce(&mut Identity)) -> Changes {
+        let before = Identity { tgid: 7, group_count: 20, ..Identity::default() };
+        let mut now = before;
+        change(&mut now);
+        Changes::of_tasks(&Task::from(&now), &Task::from(&before))
+    }
+
+    #[test]
+    fn each_change_has_its_word() {
+        assert!(!changed(|now| now.recorded_ns += 1).any());
+        for (word, change) in [
+            ("exec", changed(|now| now.exec_count += 1)),
+            ("executable", changed(|now| now.exe_inode = 9)),
+            ("credentials", changed(|now| now.euid = 1)),
+            ("cgroup", changed(|now| now.cgroup_id = 1)),
+            ("confinement", changed(|now| now.net_namespace = 1)),
+            // Of more groups than a record holds the first ones and their number.
+            ("credentials", changed(|now| now.group_count = 19)),
+            ("credentials", changed(|now| now.groups[3] = 5)),
+        ] {
+            assert!(change.any(), "{word}");
+            assert_eq!(change.word(), word);
+        }
     }
 }

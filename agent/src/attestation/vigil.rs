@@ -14,12 +14,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{
-    attestor::Attestor,
-    learner::Learner,
-    look::{Changes, Look},
-    run::Run,
-};
+use super::{attestor::Attestor, learner::Learner, look::Look, run::Run};
 use crate::kernel::{KernelEvent, Task};
 
 /// How often every process that is connected is looked at.
@@ -138,9 +133,9 @@ fn suspects(learner: &Learner, runs: Vec<Arc<Run>>) -> Vec<Arc<Run>> {
             Some(snapshot.tasks.into_iter().map(|task| (task.pid, task)).collect())
         });
     let differs = |run: &Arc<Run>| match (&listed, run.newest_task()) {
-        (Some(listed), Some(before)) => listed
-            .get(&before.pid)
-            .is_none_or(|now| !now.unchanged_since(&before) || Changes::of_tasks(now, &before).any()),
+        (Some(listed), Some(before)) => {
+            listed.get(&before.pid).is_none_or(|now| !now.unchanged_since(&before))
+        }
         _ => run.has_ended() || learner.look(&run.about).is_none_or(|look: Look| run.news(&look).any()),
     };
     runs.into_iter().filter(|run| !run.is_settled() || differs(run)).collect()
