@@ -2,6 +2,7 @@
 
 mod hardening;
 mod parts;
+mod pins;
 mod prepare;
 mod services;
 
@@ -15,6 +16,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
 use parts::Parts;
+pub use pins::unpin;
 pub use prepare::{Prepared, hide_memory, prepare};
 
 use crate::{
@@ -40,7 +42,8 @@ use crate::{
 pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Problem> {
     let stop = CancellationToken::new();
     let mut parts = Parts::default();
-    let Prepared { config, authority, capture, capture_problem, host, public, admin, metrics } = prepared;
+    let Prepared { config, authority, capture, capture_problem, unpinned, host, public, admin, metrics } =
+        prepared;
     let started_at = SystemTime::now();
 
     // kernel → process → attestation
@@ -113,6 +116,7 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
         },
         capture,
         capture_problem,
+        unpinned,
         processes,
         entries,
         authority,

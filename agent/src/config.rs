@@ -26,8 +26,8 @@ pub use endpoint::endpoint_socket;
 pub use layout::Layout;
 pub use sections::{
     Admin, Attest, AttestDocker, AttestSlurm, AttestSystemd, AttestUnix, Config, Entries, Hooks, Issuer,
-    IssuerKind, Kernel, KeyType, Limits, Log, LogFormat, LogLevel, MinimumGrade, PathMeaning, Rotation, Sds,
-    Telemetry, WorkloadApi,
+    IssuerKind, Kernel, KeyType, Limits, Log, LogFormat, LogLevel, MinimumGrade, PathMeaning, Pins, Rotation,
+    Sds, Telemetry, WorkloadApi,
 };
 
 use crate::{problem::Problem, spiffe::TrustDomain};

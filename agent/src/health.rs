@@ -29,6 +29,8 @@ pub struct Node {
     pub capture: Option<Arc<Capture>>,
     /// Why there is no capture.
     pub capture_problem: Option<Problem>,
+    /// Why the hooks end with the agent, although it was not told so.
+    pub unpinned: Option<Problem>,
     pub processes: Option<Processes>,
     pub entries: EntryFiles,
     pub authority: Authority,
@@ -79,6 +81,7 @@ impl Node {
             );
             facts.push(fact("W0230", WARNING, &text, "replace it before: see the README on the issuer"));
         }
+        facts.extend(self.unpinned.iter().map(|problem| told(problem, WARNING)));
         facts.extend(self.entries.warnings().iter().take(LISTED).map(warning_fact));
         facts
     }

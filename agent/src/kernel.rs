@@ -10,8 +10,10 @@ mod cgroup;
 mod error;
 mod events;
 mod load;
+mod object;
 mod offsets;
 mod origin;
+mod pins;
 mod system;
 mod task;
 mod tcp;
@@ -23,6 +25,7 @@ pub use cgroup::only_root_adds_to;
 pub use error::Error;
 pub use events::{EventSource, KernelEvent};
 pub use origin::{Provenance, Sighting};
+pub use pins::{PinFault, instance_directory, is_bpffs, unpin};
 pub use task::{FileId, Namespaces, Parent, Seccomp, Task};
 
 /// How the kernel programs are attached.
@@ -36,10 +39,13 @@ pub struct Options {
     /// Whether TCP connections are recorded as well, for [`Capture::tcp_peer`]. It costs every `connect()` of the machine
     /// some microseconds, so only who asks for peers asks for this.
     pub tcp: bool,
+    /// The directory on a bpffs that keeps hooks and maps when the agent ends: see [`instance_directory`]. `None`
+    /// detaches them.
+    pub pins: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring_bytes: 1 << 20, cgroup_root: None, tcp: false }
+        Self { ring_bytes: 1 << 20, cgroup_root: None, tcp: false, pins: None }
     }
 }

@@ -125,6 +125,7 @@ fn configuration(directory: &Path, settings: &Settings<'_>) -> String {
          admin.socket = \"{directory}/admin/admin.sock\"\n\
          entries.files = [\"{directory}/entries.toml\"]\n\
          kernel.hooks = \"{hooks}\"\n\
+         kernel.pins = \"off\"\n\
          telemetry.metrics = \"{metrics}\"\n\
          telemetry.log.level = \"warn\"\n"
     );

@@ -13,6 +13,7 @@ mod lasting;
 mod engines;
 mod namespaces;
 mod programs;
+mod restart;
 mod rings;
 mod sockets;
 mod stage;

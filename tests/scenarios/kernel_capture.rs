@@ -4,6 +4,7 @@
 
 mod credentials;
 mod origins;
+mod pins;
 mod processes;
 pub(crate) mod stage;
 mod storm;

@@ -10,6 +10,8 @@ pub mod address;
 pub mod agent;
 /// gRPC calls as bytes.
 pub mod bare;
+/// A bpffs of a scenario's own.
+pub mod bpffs;
 /// One cgroup of the unified hierarchy, empty at first.
 pub mod cgroup;
 /// Child processes that end with their owner.
@@ -49,6 +51,7 @@ pub mod x509;
 
 pub use address::Address;
 pub use agent::Agent;
+pub use bpffs::Bpffs;
 pub use cgroup::Cgroup;
 pub use child::Child;
 pub use engine::{Container, Engine, Runtime};

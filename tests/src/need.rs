@@ -27,6 +27,8 @@ pub enum Need {
     ConnectHook,
     /// The unified cgroup hierarchy, mounted and writable.
     Cgroup2,
+    /// A file system that keeps hooks and maps.
+    Bpffs,
     /// User namespaces for processes without privilege.
     UserNamespaces,
     /// io_uring for processes without privilege.
@@ -55,6 +57,7 @@ impl Need {
             Self::Cgroup2 => {
                 cgroup::root().is_none().then(|| "the unified cgroup hierarchy is not mounted".to_owned())
             }
+            Self::Bpffs => Self::Root.missing().or_else(no_bpffs),
             Self::UserNamespaces => Self::Root.missing().or_else(no_user_namespace),
             Self::IoUring => no_io_uring(),
             Self::SetUid => {
@@ -125,6 +128,11 @@ fn old_kernel() -> Option<String> {
     let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
     let version = (numbers.next()?, numbers.next()?);
     (version < (6, 7)).then(|| format!("Linux {} is older than 6.7", release.trim()))
+}
+
+fn no_bpffs() -> Option<String> {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    (!known.lines().any(|line| line.ends_with("\tbpf"))).then(|| "this kernel has no bpffs".to_owned())
 }
 
 fn no_user_namespace() -> Option<String> {

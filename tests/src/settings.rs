@@ -55,6 +55,7 @@ impl Settings {
             ("workload_api.socket", path("public/api.sock").into()),
             ("admin.socket", path("admin/admin.sock").into()),
             ("entries.files", toml::Value::Array(vec![path("entries.json").into()])),
+            ("kernel.pins", "off".into()),
             ("telemetry.metrics", format!("127.0.0.1:{}", self.metrics_port).into()),
         ] {
             if !whole.has(key) {

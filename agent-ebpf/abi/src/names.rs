@@ -67,6 +67,8 @@ pub mod counter {
     pub const TCP_HANDOVERS_WITHOUT_STORAGE: u32 = 13;
     /// Records that were too old, or pushed out while they were handed over: the socket has none.
     pub const TCP_HANDOVERS_STALE: u32 = 14;
+    /// Of [`EVENTS_LOST`], how many the agent has told of: its own note, for the agent after it.
+    pub const EVENTS_LOST_TOLD: u32 = 15;
     /// How many counters there are.
-    pub const COUNT: u32 = 15;
+    pub const COUNT: u32 = 16;
 }

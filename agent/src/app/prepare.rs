@@ -2,13 +2,13 @@
 
 use std::{net::TcpListener, os::unix::net::UnixListener, time::SystemTime};
 
-use super::hardening;
+use super::{hardening, pins};
 use crate::{
     attestation::Grade,
     authority::{Authority, AuthorityConfig, AuthoritySource, IntermediateFiles, KeyType},
     config::{Config, Hooks, IssuerKind},
     front::{self, BoundSocket},
-    kernel::{Capture, EventSource, Namespaces, Options},
+    kernel::{Capture, Error, EventSource, Namespaces, Options},
     problem::Problem,
 };
 
@@ -20,6 +20,8 @@ pub struct Prepared {
     pub(super) capture: Option<(Capture, EventSource)>,
     /// Why there is no capture.
     pub(super) capture_problem: Option<Problem>,
+    /// Why its hooks end with the agent.
+    pub(super) unpinned: Option<Problem>,
     /// The host's namespaces, if the agent can see them.
     pub(super) host: Option<Namespaces>,
     pub(super) public: Vec<(UnixListener, BoundSocket)>,
@@ -49,7 +51,7 @@ pub fn prepare(config: Config) -> Result<Prepared, Problem> {
         Ok(limit) => tracing::debug!(limit, "descriptors"),
         Err(error) => tracing::warn!(%error, "the limit of descriptors stays as it is (W0722)"),
     }
-    let (capture, capture_problem) = attach(&config)?;
+    let Attached { capture, capture_problem, unpinned } = attach(&config)?;
     check_grade(&config, capture.as_ref().map(|(capture, _)| capture))?;
     let authority = Authority::open(authority(&config), SystemTime::now())?;
     let mut public = vec![];
@@ -77,27 +79,47 @@ pub fn prepare(config: Config) -> Result<Prepared, Problem> {
     let kept = hardening::drop_capabilities(config.attest.docker.enabled && config.attest.docker.rootless)
         .map_err(|error| Problem::new("E0755", "capabilities cannot be dropped").why(error.to_string()))?;
     tracing::debug!(?kept, "capabilities");
-    Ok(Prepared { config, authority, capture, capture_problem, host, public, admin, metrics })
+    Ok(Prepared { config, authority, capture, capture_problem, unpinned, host, public, admin, metrics })
 }
 
-type Attached = (Option<(Capture, EventSource)>, Option<Problem>);
+#[derive(Default)]
+struct Attached {
+    capture: Option<(Capture, EventSource)>,
+    capture_problem: Option<Problem>,
+    unpinned: Option<Problem>,
+}
 
 fn attach(config: &Config) -> Result<Attached, Problem> {
     if config.kernel.hooks == Hooks::Off {
-        return Ok((None, None));
+        return Ok(Attached::default());
     }
-    match Capture::attach(&Options { ring_bytes: config.kernel.ring, ..Options::default() }) {
+    let (pins, mut unpinned) = match pins::directory(config) {
+        Ok(directory) => (directory, None),
+        Err(excuse) => (None, Some(excuse)),
+    };
+    let mut options = Options { ring_bytes: config.kernel.ring, pins, ..Options::default() };
+    let mut attached = Capture::attach(&options);
+    if let Some(excuse) = attached.as_ref().err().and_then(|error| pins::excuse(config, error)) {
+        (options.pins, unpinned) = (None, Some(excuse));
+        attached = Capture::attach(&options);
+    }
+    if let Some(excuse) = &unpinned {
+        tracing::warn!(why = excuse.why, "{} ({})", excuse.title, excuse.code);
+    }
+    match attached {
         Ok((capture, _)) if config.kernel.hooks == Hooks::Require && !capture.captures_connects() => {
             Err(Problem::new("E0756", "connects cannot be captured, and [kernel] hooks = \"require\"")
                 .why("the hooks of Unix sockets need Linux 6.7 and CAP_NET_ADMIN")
                 .fix("start with hooks = \"auto\" to run with weaker evidence"))
         }
-        Ok(attached) => Ok((Some(attached), None)),
+        Ok(capture) => Ok(Attached { capture: Some(capture), capture_problem: None, unpinned }),
+        // What lies in the way of pins is for somebody to look at, whatever the agent could do without.
+        Err(error @ Error::Pins(_)) => Err(error.problem()),
         Err(error) if config.kernel.hooks == Hooks::Require => Err(error.problem()),
         Err(error) => {
             let problem = error.problem();
             tracing::warn!("{problem}");
-            Ok((None, Some(problem)))
+            Ok(Attached { capture: None, capture_problem: Some(problem), unpinned: None })
         }
     }
 }

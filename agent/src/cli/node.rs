@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
 use super::{Common, first_entry, output};
@@ -55,10 +56,16 @@ pub(super) struct Up {
 pub(super) struct Run {
     #[arg(long, value_name = "FILE", default_value = "/etc/vouch/vouch.toml")]
     config: PathBuf,
+    /// Instead of running, remove the kernel hooks and maps that an agent of this configuration left pinned
+    #[arg(long)]
+    unpin: bool,
 }
 
 pub(super) fn run(run: &Run, common: &Common) -> Result<ExitCode, Problem> {
     let mut config = Config::load(&run.config)?;
+    if run.unpin {
+        return unpin(&config, common);
+    }
     if let Some(socket) = common.public_socket()? {
         config.workload_api.socket = socket;
     }
@@ -72,6 +79,19 @@ pub(super) fn run(run: &Run, common: &Common) -> Result<ExitCode, Problem> {
             tracing::info!("serving at unix://{}", socket.display());
         }
     })
+}
+
+fn unpin(config: &Config, common: &Common) -> Result<ExitCode, Problem> {
+    let removed = app::unpin(config)?;
+    output::print(common.output, &json!({ "removed": removed }), |out| {
+        for pin in &removed {
+            out.push_str(&format!("removed {}\n", pin.display()));
+        }
+        if removed.is_empty() {
+            out.push_str("nothing was pinned\n");
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn up(up: &Up, common: &Common) -> Result<ExitCode, Problem> {

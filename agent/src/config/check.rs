@@ -16,11 +16,11 @@ use super::{
     },
     sections::{
         Admin, Attest, AttestDocker, AttestSlurm, AttestSystemd, AttestUnix, Config, Entries, Hooks, Issuer,
-        IssuerKind, Kernel, KeyType, Limits, Log, LogFormat, LogLevel, MinimumGrade, PathMeaning, Rotation,
-        Sds, Telemetry, WorkloadApi,
+        IssuerKind, Kernel, KeyType, Limits, Log, LogFormat, LogLevel, MinimumGrade, PathMeaning, Pins,
+        Rotation, Sds, Telemetry, WorkloadApi,
     },
     text::FileText,
-    words::{GRADES, HOOKS, KEY_TYPES, LOG_FORMATS, LOG_LEVELS, PATH_MEANINGS},
+    words::{AUTO, GRADES, HOOKS, KEY_TYPES, LOG_FORMATS, LOG_LEVELS, OFF, PATH_MEANINGS},
 };
 use crate::{
     problem::Problem,
@@ -260,10 +260,22 @@ impl Checker<'_> {
         let hooks = self.word("hooks", &raw.hooks, HOOKS, Hooks::Auto)?;
         // From 64 KiB on, the largest page of any kernel, every power of two is one of pages too.
         let ring = self.size("ring", &raw.ring, 1 << 20, 64 << 10..=256 << 20)?;
+        let pins = self.pins(&raw.pins)?;
         match (&raw.ring, u32::try_from(ring)) {
-            (_, Ok(ring)) if ring.is_power_of_two() => Ok(Kernel { hooks, ring }),
+            (_, Ok(ring)) if ring.is_power_of_two() => Ok(Kernel { hooks, ring, pins }),
             (Some(text), _) => Err(self.out_of_bounds("ring", "a power of two, such as \"1MiB\"", text)),
-            (None, _) => Ok(Kernel { hooks, ring: 1 << 20 }),
+            (None, _) => Ok(Kernel { hooks, ring: 1 << 20, pins }),
+        }
+    }
+
+    fn pins(&self, setting: &Setting<String>) -> Result<Pins, Problem> {
+        match setting {
+            Some(text) if text.get_ref().starts_with('/') => self.path("pins", text).map(Pins::Below),
+            Some(text) if ![AUTO, OFF].contains(&text.get_ref().as_str()) => Err(self
+                .problem("E0107", format!("`pins` cannot be {:?}", text.get_ref()), text)
+                .fix("one of: auto, off, or the absolute path of a directory on a bpffs")),
+            Some(text) if text.get_ref() == OFF => Ok(Pins::Off),
+            _ => Ok(Pins::Auto),
         }
     }
 

@@ -9,7 +9,8 @@ use toml::Spanned;
 
 use super::{
     Choices,
-    raw::{RawAdmin, RawConfig, RawEntries, RawTelemetry, RawWorkloadApi},
+    raw::{RawAdmin, RawConfig, RawEntries, RawKernel, RawTelemetry, RawWorkloadApi},
+    words::OFF,
 };
 use crate::{problem::Problem, spiffe::TrustDomain};
 
@@ -82,6 +83,8 @@ pub(super) fn raw(
         },
         admin: RawAdmin { socket: Some(chosen(&choices.admin_socket, layout.admin_socket())?) },
         entries: RawEntries { files: Some(Spanned::new(0..0, vec![text(&state_dir.join("entries.toml"))?])) },
+        // A node that was tried out leaves nothing behind.
+        kernel: RawKernel { pins: Some(Spanned::new(0..0, OFF.to_owned())), ..RawKernel::default() },
         telemetry: RawTelemetry {
             metrics: choices.metrics.clone().map(|metrics| Spanned::new(0..0, metrics)),
             ..RawTelemetry::default()

@@ -149,6 +149,10 @@ pub(super) struct RawKernel {
     pub(super) hooks: Setting<String>,
     /// Size of the event ring: a power of two, "64KiB" to "256MiB". Default: "1MiB".
     pub(super) ring: Setting<String>,
+    /// Where hooks and maps are kept while no agent runs, so that a restart misses nothing: "auto", below
+    /// /sys/fs/bpf if a bpffs is mounted there, "off", or the absolute path of a directory on a bpffs. Each agent
+    /// makes a directory of its own there, named after its state_dir. Default: "auto".
+    pub(super) pins: Setting<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

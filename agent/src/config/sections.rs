@@ -135,11 +135,23 @@ pub struct AttestSlurm {
     pub enabled: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
     pub hooks: Hooks,
     /// Of the event ring, in bytes: a power of two, and at least one page of any kernel.
     pub ring: u32,
+    pub pins: Pins,
+}
+
+/// Where hooks and maps are kept while no agent runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pins {
+    /// Where distributions mount a bpffs, if one is mounted there.
+    Auto,
+    /// Nowhere: they end with the agent.
+    Off,
+    /// In this agent's own directory below that one.
+    Below(PathBuf),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

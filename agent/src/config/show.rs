@@ -5,9 +5,9 @@ use std::{fmt::Display, path::Path, time::Duration};
 use toml::Value;
 
 use super::{
-    sections::{Attest, Config, Issuer, IssuerKind, Limits, Rotation, Sds, Telemetry},
+    sections::{Attest, Config, Issuer, IssuerKind, Limits, Pins, Rotation, Sds, Telemetry},
     values::format_size,
-    words::{GRADES, HOOKS, KEY_TYPES, LOG_FORMATS, LOG_LEVELS, PATH_MEANINGS},
+    words::{AUTO, GRADES, HOOKS, KEY_TYPES, LOG_FORMATS, LOG_LEVELS, OFF, PATH_MEANINGS},
 };
 
 impl Config {
@@ -36,6 +36,7 @@ impl Config {
         page.section("kernel");
         page.key("hooks", word(HOOKS, self.kernel.hooks));
         page.key("ring", quoted(&format_size(u64::from(self.kernel.ring))));
+        page.key("pins", pins(&self.kernel.pins));
         page.sds(&self.sds);
         page.limits(&self.limits);
         page.telemetry(&self.telemetry);
@@ -139,6 +140,14 @@ fn quoted(text: &str) -> Value {
 /// Paths come from UTF-8 text, so nothing is lost here.
 fn path(path: &Path) -> Value {
     quoted(&path.to_string_lossy())
+}
+
+fn pins(pins: &Pins) -> Value {
+    match pins {
+        Pins::Auto => quoted(AUTO),
+        Pins::Off => quoted(OFF),
+        Pins::Below(directory) => path(directory),
+    }
 }
 
 fn paths(list: &[impl AsRef<Path>]) -> Value {

@@ -83,7 +83,7 @@ fn every_setting_is_read() {
         [attest.docker]\nenabled = false\nsocket = \"d.sock\"\npodman_socket = \"/p.sock\"\nrootless = true\n\
         podman_socket_template = \"/u/%d.sock\"\nenv = true\n\
         [attest.systemd]\nenabled = false\n[attest.slurm]\nenabled = false\n\
-        [kernel]\nhooks = \"require\"\nring = \"64KiB\"\n\
+        [kernel]\nhooks = \"require\"\nring = \"64KiB\"\npins = \"/bpf\"\n\
         [sds]\ndefault_svid_name = \"\"\ndefault_bundle_name = \"null\"\ndefault_all_bundles_name = \"ROOTCA\"\n\
         disable_spiffe_cert_validation = true\npartial = true\n\
         [limits]\nconnections = 1\nrequest = \"2KiB\"\nidle_timeout = \"1m\"\n\
@@ -114,7 +114,10 @@ fn every_setting_is_read() {
         config.attest,
         Attest { minimum: MinimumGrade::Kernel, decisions: 64, unix, docker, systemd, slurm }
     );
-    assert_eq!(config.kernel, Kernel { hooks: Hooks::Require, ring: 64 << 10 });
+    assert_eq!(
+        config.kernel,
+        Kernel { hooks: Hooks::Require, ring: 64 << 10, pins: Pins::Below("/bpf".into()) }
+    );
     // As Istio's recipe for SPIRE sets them.
     assert_eq!((&*config.sds.default_bundle_name, &*config.sds.default_all_bundles_name), ("null", "ROOTCA"));
     assert!(config.sds.default_svid_name.is_empty() && config.sds.partial);
@@ -155,6 +158,9 @@ fn what_breaks_a_rule_is_refused() {
         ("[attest.docker]\npodman_socket_template = \"/u/%s.sock\"", "E0107"),
         ("[attest.docker]\npodman_socket_template = \"/u/x.sock\"", "E0107"),
         ("[kernel]\nring = \"96KiB\"", "E0108"),
+        ("[kernel]\npins = \"on\"", "E0107"),
+        ("[kernel]\npins = \"bpf/here\"", "E0107"),
+        ("[kernel]\npins = \"/\\u0000\"", "E0107"),
         ("[kernel]\nring = \"4KiB\"", "E0108"),
         ("[kernel]\nring = \"8GiB\"", "E0108"),
         ("[limits]\nconnections = 0", "E0108"),
@@ -229,6 +235,7 @@ fn a_node_without_a_file_takes_its_places_from_the_layout_and_its_flags() {
         Config {
             trust_domain: domain.clone(),
             entries: Entries { files: vec!["/var/lib/vouch/entries.toml".into()] },
+            kernel: Kernel { pins: Pins::Off, ..defaults().kernel },
             ..defaults()
         }
     );

@@ -10,6 +10,9 @@ pub(super) const PATH_MEANINGS: &[(&str, PathMeaning)] =
     &[("verified", PathMeaning::Verified), ("spire", PathMeaning::Spire)];
 pub(super) const HOOKS: &[(&str, Hooks)] =
     &[("auto", Hooks::Auto), ("off", Hooks::Off), ("require", Hooks::Require)];
+/// What `pins` may be beside a path.
+pub(super) const AUTO: &str = "auto";
+pub(super) const OFF: &str = "off";
 pub(super) const LOG_FORMATS: &[(&str, LogFormat)] =
     &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
 pub(super) const LOG_LEVELS: &[(&str, LogLevel)] = &[

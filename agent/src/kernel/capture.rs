@@ -9,8 +9,9 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage},
+    maps::{HashMap, IterableMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf, SkStorage},
     programs::links::FdLink,
+    util::nr_cpus,
 };
 use nix::sys::socket::{UnixAddr, getsockname};
 use vouch_abi::{
@@ -24,6 +25,7 @@ use super::{
     cgroup::Cgroups,
     load::{self, Loaded},
     origin::Origins,
+    pins::Pins,
     system,
 };
 
@@ -34,7 +36,8 @@ const MAX_PROCESSES: usize = 1 << 20;
 type RecordWords = [u64; size_of::<ConnectRecord>() / 8];
 const _: () = assert!(size_of::<ConnectRecord>().is_multiple_of(8));
 
-/// The attached kernel programs and what can be asked of them. They are detached when it is dropped.
+/// The attached kernel programs and what can be asked of them. They are detached when it is dropped, unless they are
+/// pinned.
 ///
 /// All questions may be asked from several threads at once. `connect_record`, `inspect`, `snapshot` and
 /// `counters` need no capability any more once it is attached; `cgroup_path` needs CAP_DAC_READ_SEARCH.
@@ -53,6 +56,8 @@ pub struct Capture {
     origins: Origins,
     /// Holds programs and links of the other hooks.
     _ebpf: Ebpf,
+    /// Holds the directory of the pins.
+    _pins: Option<Pins>,
 }
 
 /// One kernel program.
@@ -119,6 +124,9 @@ impl Capture {
     /// The hooks of processes are attached all or not at all. Those of Unix sockets may stay off, as on Linux
     /// before 6.7: see [`Capture::captures_connects`] and [`Capture::hooks`].
     ///
+    /// Where hooks and maps are pinned, what an earlier agent left is taken over: there is no instant without hooks,
+    /// and its records, notes and waiting events are this one's.
+    ///
     /// Needs CAP_BPF and CAP_PERFMON, and CAP_NET_ADMIN for the hooks of Unix sockets.
     pub fn attach(options: &Options) -> Result<(Self, EventSource), Error> {
         let cgroups = Cgroups::find()?;
@@ -129,7 +137,8 @@ impl Capture {
             None => None,
         };
         let cgroup = chosen.as_ref().map_or(cgroups.root(), AsFd::as_fd);
-        let Loaded { mut ebpf, unix_links, tcp_links, list_tasks, hooks } = load::load(options, cgroup)?;
+        let Loaded { mut ebpf, unix_links, tcp_links, list_tasks, hooks, pins, origins_adopted } =
+            load::load(options, cgroup)?;
         let ring = take::<RingBuf<MapData>>(&mut ebpf, map::EVENTS)?;
         let counters = Arc::new(CounterMap(take(&mut ebpf, map::COUNTERS)?));
         let mut capture = Self {
@@ -143,11 +152,21 @@ impl Capture {
             tcp_since: (!tcp_links.is_empty()).then(system::since_boot),
             _tcp_links: tcp_links,
             _ebpf: ebpf,
+            _pins: pins,
         };
-        capture
-            .note_those_before()
-            .map_err(|error| Error::Object { reason: format!("its notes: {error}") })?;
-        Ok((capture, EventSource::new(ring, counters)))
+        let broken = |error| Error::Object { reason: format!("its notes: {error}") };
+        // Where there was no room for a note, having none is no sign of having been there before.
+        if !origins_adopted || counters.total(counter::ORIGINS_LOST).map_err(broken)? == 0 {
+            capture.note_those_before().map_err(broken)?;
+        }
+        let events = match &capture._pins {
+            Some(_) => {
+                let told = Told::of(&counters).map_err(broken)?;
+                EventSource::pinned(ring, counters, told).map_err(broken)?
+            }
+            None => EventSource::new(ring, counters),
+        };
+        Ok((capture, events))
     }
 
     /// Whether the hooks of Unix sockets are attached. If so, a connection without a record is one to refuse.
@@ -302,5 +321,30 @@ impl CounterMap {
 
     fn total(&self, index: u32) -> io::Result<u64> {
         Ok(self.0.get(&index, 0).map_err(io::Error::other)?.iter().sum())
+    }
+}
+
+/// Of the lost events, how many readers were told of: kept beside the counters, and written by nobody else.
+pub(super) struct Told(PerCpuArray<MapData, u64>);
+
+impl Told {
+    fn of(counters: &CounterMap) -> io::Result<Self> {
+        let descriptor = counters.0.map().fd().as_fd().try_clone_to_owned()?;
+        let map = MapData::from_fd(descriptor).map_err(io::Error::other)?;
+        PerCpuArray::try_from(Map::PerCpuArray(map)).map(Self).map_err(io::Error::other)
+    }
+
+    pub(super) fn get(&self) -> io::Result<u64> {
+        Ok(self.0.get(&counter::EVENTS_LOST_TOLD, 0).map_err(io::Error::other)?.iter().sum())
+    }
+
+    pub(super) fn set(&mut self, told: u64) -> io::Result<()> {
+        let cpus = nr_cpus().map_err(|(_, error)| error)?;
+        let mut values = vec![0; cpus];
+        if let Some(first) = values.first_mut() {
+            *first = told;
+        }
+        let values = PerCpuValues::try_from(values)?;
+        self.0.set(counter::EVENTS_LOST_TOLD, values, 0).map_err(io::Error::other)
     }
 }

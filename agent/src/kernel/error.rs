@@ -1,5 +1,6 @@
 use std::{io, path::PathBuf};
 
+use super::PinFault;
 use crate::problem::Problem;
 
 /// Why no kernel program could be attached.
@@ -26,6 +27,8 @@ pub enum Error {
     Attach { program: &'static str, source: io::Error },
     #[error("the kernel object cannot be set up: {reason}")]
     Object { reason: String },
+    #[error(transparent)]
+    Pins(#[from] PinFault),
 }
 
 impl Error {
@@ -65,6 +68,7 @@ impl Error {
                 problem("E0706").fix("see whether a security policy of this machine forbids it")
             }
             Self::Object { .. } => problem("E0707").fix("report it with the output of `vouch version`"),
+            Self::Pins(fault) => fault.problem(),
         }
     }
 }

@@ -13,7 +13,11 @@ use tokio::{io::unix::AsyncFd, time};
 use vouch_abi::{Event, kind};
 use zerocopy::FromBytes;
 
-use super::{Task, capture::CounterMap, system};
+use super::{
+    Task,
+    capture::{CounterMap, Told},
+    system,
+};
 
 /// Events given at once.
 const BATCH: usize = 1024;
@@ -45,13 +49,21 @@ pub struct EventSource {
     ring: RingBuf<MapData>,
     counters: Arc<CounterMap>,
     losses: Losses,
+    /// Where the agent after this one, if there may be one, finds what was told already.
+    told: Option<Told>,
     /// Made at the first wait, which is the first moment that is surely inside a runtime.
     readiness: Option<AsyncFd<OwnedFd>>,
 }
 
 impl EventSource {
     pub(super) fn new(ring: RingBuf<MapData>, counters: Arc<CounterMap>) -> Self {
-        Self { ring, counters, losses: Losses::default(), readiness: None }
+        Self { ring, counters, losses: Losses::default(), told: None, readiness: None }
+    }
+
+    /// Of hooks that go on when this reader ends, and may have been there before it.
+    pub(super) fn pinned(ring: RingBuf<MapData>, counters: Arc<CounterMap>, told: Told) -> io::Result<Self> {
+        let losses = Losses::resumed(told.get()?);
+        Ok(Self { losses, told: Some(told), ..Self::new(ring, counters) })
     }
 
     /// Waits for events and gives those that are there, at most 1024, never none.
@@ -84,6 +96,9 @@ impl EventSource {
         let lost = self.losses.report(self.counters.events_lost()?);
         if lost > 0 {
             events.push(KernelEvent::Lost(lost));
+            if let Some(told) = &mut self.told {
+                told.set(self.losses.reported)?;
+            }
         }
         Ok(events)
     }
@@ -133,14 +148,22 @@ struct Losses {
     last_sequence: HashMap<u32, u64>,
     in_gaps: u64,
     reported: u64,
+    /// Numbers did not begin with this reader: the first of a CPU may be any.
+    resumed: bool,
 }
 
 impl Losses {
+    /// Of a reader that goes on after another one, which has `told` of so many.
+    fn resumed(told: u64) -> Self {
+        Self { in_gaps: told, reported: told, resumed: true, ..Self::default() }
+    }
+
     fn observe(&mut self, cpu: u32, sequence: u64) {
         if cpu >= MAX_CPUS {
             return;
         }
-        let last = self.last_sequence.insert(cpu, sequence).unwrap_or(0);
+        let before_first = if self.resumed { sequence.saturating_sub(1) } else { 0 };
+        let last = self.last_sequence.insert(cpu, sequence).unwrap_or(before_first);
         self.in_gaps += sequence.saturating_sub(last.saturating_add(1));
     }
 
@@ -190,6 +213,28 @@ mod tests {
         assert_eq!(losses.report(7), 7);
         losses.observe(0, 9);
         assert_eq!(losses.report(7), 0);
+    }
+
+    #[test]
+    fn a_reader_that_goes_on_tells_what_was_lost_in_between_and_nothing_else() {
+        let mut losses = Losses::resumed(4);
+        losses.observe(0, 100);
+        losses.observe(1, 900);
+        assert_eq!(losses.report(4), 0, "what was before is no loss");
+        assert_eq!(losses.report(10), 6, "lost while nobody read");
+        losses.observe(0, 107);
+        assert_eq!(losses.report(10), 0, "its gap is told already");
+    }
+
+    #[test]
+    fn numbers_that_begin_again_are_no_loss() {
+        let mut losses = Losses::resumed(0);
+        for sequence in [500, 501, 1, 2] {
+            losses.observe(0, sequence);
+        }
+        assert_eq!(losses.report(0), 0);
+        losses.observe(0, 4);
+        assert_eq!(losses.report(0), 1);
     }
 
     #[test]

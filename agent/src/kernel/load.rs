@@ -5,7 +5,11 @@ use std::{
     error::Error as StdError,
     ffi::CStr,
     fs, io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    path::Path,
 };
 
 use aya::{
@@ -21,7 +25,9 @@ use zerocopy::IntoBytes;
 use super::{
     Error, Hook, HookState, Options,
     btf::Btf,
+    object::Target,
     offsets::Layout,
+    pins::{MapShape, PinFault, Pins},
     system::{self, Refused},
     tcp,
 };
@@ -34,6 +40,21 @@ const LICENSE: &CStr = c"Dual MIT/GPL";
 struct Aligned<B: ?Sized>(B);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../agent-ebpf/vouch.bpf.o"));
 
+/// Programs on tracepoints. Exit comes first: a process that the table learns of and whose exit nobody sees would stay
+/// for ever.
+const ON_TRACEPOINTS: [(&str, &str); 4] = [
+    (program::EXIT, "sched_process_exit"),
+    (program::EXEC, "sched_process_exec"),
+    (program::FORK, "sched_process_fork"),
+    (program::CGROUP_MOVE, "cgroup_attach_task"),
+];
+/// Programs on Unix sockets. The hand-over first: a record without it could not be read, while a hand-over without
+/// records finds none.
+const ON_UNIX_SOCKETS: [(&str, bpf_attach_type); 2] = [
+    (program::GETSOCKNAME_UNIX, bpf_attach_type::BPF_CGROUP_UNIX_GETSOCKNAME),
+    (program::CONNECT_UNIX, bpf_attach_type::BPF_CGROUP_UNIX_CONNECT),
+];
+
 /// Everything that holds programs and maps in the kernel.
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
@@ -44,43 +65,57 @@ pub(super) struct Loaded {
     /// The program behind the list of tasks.
     pub(super) list_tasks: OwnedFd,
     pub(super) hooks: Vec<Hook>,
+    /// Holds the directory of pins, if there is one.
+    pub(super) pins: Option<Pins>,
+    /// Notes of what processes executed come from an agent before, and its hooks were never away.
+    pub(super) origins_adopted: bool,
 }
 
 /// Attaches every hook: those of processes or none, those of sockets as far as it goes.
 pub(super) fn load(options: &Options, cgroup: BorrowedFd<'_>) -> Result<Loaded, Error> {
     let layout = kernel_layout()?;
     let _quiet = Quiet::new();
-    let mut ebpf = EbpfLoader::new()
+    let maps = shapes(options)?;
+    let pins = match &options.pins {
+        Some(directory) => Some(take_pins(directory, &maps, cgroup)?),
+        None => None,
+    };
+    let origins_adopted = pins.as_ref().is_some_and(|pins| pins.has(map::ORIGINS));
+    let mut loader = EbpfLoader::new();
+    loader
         .override_global(global::OFFSETS, layout.offsets.as_bytes(), true)
         .override_global(global::FEATURES, layout.features.as_bytes(), true)
         .map_max_entries(map::EVENTS, options.ring_bytes)
-        .map_max_entries(map::FLOWS, if options.tcp { tcp::FLOWS } else { tcp::NO_FLOWS })
-        .load(&OBJECT.0)
-        .map_err(|error| match denied(&error) {
-            Some(source) => Error::NoPermission { source },
-            None => Error::Object { reason: chain(&error) },
-        })?;
+        .map_max_entries(map::FLOWS, if options.tcp { tcp::FLOWS } else { tcp::NO_FLOWS });
+    if let Some(pins) = &pins {
+        for map in &maps {
+            loader.map_pin_path(&map.name, pins.map(&map.name));
+        }
+    }
+    let mut ebpf = loader.load(&OBJECT.0).map_err(|error| match denied(&error) {
+        Some(source) => Error::NoPermission { source },
+        None => Error::Object { reason: chain(&error) },
+    })?;
     let types = AyaBtf::from_sys_fs().map_err(|error| Error::Object { reason: chain(&error) })?;
     let mut hooks = Vec::new();
-    // Exit comes first: a process that the table learns of and whose exit nobody sees would stay for ever.
-    for (name, tracepoint) in [
-        (program::EXIT, "sched_process_exit"),
-        (program::EXEC, "sched_process_exec"),
-        (program::FORK, "sched_process_fork"),
-        (program::CGROUP_MOVE, "cgroup_attach_task"),
-    ] {
-        attach_tracepoint(&mut ebpf, name, tracepoint, &types)?;
+    for (name, tracepoint) in ON_TRACEPOINTS {
+        attach_tracepoint(&mut ebpf, name, tracepoint, &types, pins.as_ref())?;
         hooks.push(Hook { name, state: HookState::Attached });
     }
     let list_tasks = load_iterator(&mut ebpf, &types)?;
     hooks.push(Hook { name: program::LIST_TASKS, state: HookState::Attached });
 
-    let (unix_links, state) = match attach_unix(&ebpf, &layout, cgroup) {
+    let (unix_links, state) = match attach_unix(&ebpf, &layout, cgroup, pins.as_ref()) {
         Ok(links) => (links, HookState::Attached),
-        Err(reason) => (Vec::new(), HookState::Off(reason)),
+        Err(Unattached::Off(reason)) => (Vec::new(), HookState::Off(reason)),
+        Err(Unattached::Unpinned(fault)) => return Err(fault.into()),
     };
     for name in [program::CONNECT_UNIX, program::GETSOCKNAME_UNIX] {
         hooks.push(Hook { name, state: state.clone() });
+    }
+    if let Some(pins) = &pins {
+        let attached = hooks.iter().filter(|hook| hook.state == HookState::Attached);
+        pins.sweep(&maps, &attached.map(|hook| hook.name).collect::<Vec<_>>())?;
     }
     let mut tcp_links = Vec::new();
     if options.tcp {
@@ -93,7 +128,37 @@ pub(super) fn load(options: &Options, cgroup: BorrowedFd<'_>) -> Result<Loaded, 
     }
     drop(types);
     system::give_memory_back();
-    Ok(Loaded { ebpf, unix_links, tcp_links, list_tasks, hooks })
+    Ok(Loaded { ebpf, unix_links, tcp_links, list_tasks, hooks, pins, origins_adopted })
+}
+
+/// The maps that hold state, in order of the names. Those of globals hold none, nor does the one of TCP connections
+/// that are being made.
+fn shapes(options: &Options) -> Result<Vec<MapShape>, Error> {
+    let object =
+        aya_obj::Object::parse(&OBJECT.0).map_err(|error| Error::Object { reason: chain(&error) })?;
+    let state = object.maps.iter().filter(|(name, map)| map.data().is_empty() && *name != map::FLOWS);
+    let mut shapes: Vec<MapShape> = state
+        .map(|(name, map)| MapShape {
+            name: name.clone(),
+            kind: map.map_type(),
+            key_bytes: map.key_size(),
+            value_bytes: map.value_size(),
+            entries: if name == map::EVENTS { options.ring_bytes } else { map.max_entries() },
+        })
+        .collect();
+    shapes.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(shapes)
+}
+
+fn take_pins(directory: &Path, maps: &[MapShape], cgroup: BorrowedFd<'_>) -> Result<Pins, Error> {
+    let opened = cgroup.try_clone_to_owned().and_then(|cgroup| fs::File::from(cgroup).metadata());
+    let id = opened.map_err(|source| Error::Cgroup2 { path: "of the hooks".into(), source })?.ino();
+    let on_tracepoints =
+        ON_TRACEPOINTS.map(|(name, tracepoint)| (name, Target::Tracepoint(tracepoint.to_owned())));
+    let on_sockets = ON_UNIX_SOCKETS
+        .map(|(name, attach_type)| (name, Target::Cgroup { id, attach_type: attach_type as u32 }));
+    let hooks: Vec<_> = on_tracepoints.into_iter().chain(on_sockets).collect();
+    Ok(Pins::open(directory, maps, &hooks)?)
 }
 
 /// Keeps signals away from this thread.
@@ -125,18 +190,25 @@ fn kernel_layout() -> Result<Layout, Error> {
     Layout::resolve(&types).map_err(|missing| Error::Layout { missing })
 }
 
+/// The link stays with the program, unless it is pinned.
 fn attach_tracepoint(
     ebpf: &mut Ebpf,
     name: &'static str,
     tracepoint: &str,
     types: &AyaBtf,
+    pins: Option<&Pins>,
 ) -> Result<(), Error> {
-    let program: &mut BtfTracePoint = program_of(ebpf, name)?;
-    program.load(tracepoint, types).map_err(|error| refused(name, error))?;
-    program.attach().map_err(|error| match denied(&error) {
+    let cannot = |error: ProgramError| match denied(&error) {
         Some(source) => Error::NoPermission { source },
         None => Error::Attach { program: name, source: io::Error::other(chain(&error)) },
-    })?;
+    };
+    let program: &mut BtfTracePoint = program_of(ebpf, name)?;
+    program.load(tracepoint, types).map_err(|error| refused(name, error))?;
+    let link = program.attach().map_err(cannot)?;
+    if let Some(pins) = pins {
+        let link: FdLink = program.take_link(link).map_err(cannot)?.into();
+        pins.keep_tracing(name, link)?;
+    }
     Ok(())
 }
 
@@ -170,28 +242,39 @@ fn refused(program: &'static str, error: ProgramError) -> Error {
     }
 }
 
+/// Why the AF_UNIX hooks are not attached.
+enum Unattached {
+    Off(String),
+    Unpinned(PinFault),
+}
+
+impl<S: Into<String>> From<S> for Unattached {
+    fn from(reason: S) -> Self {
+        Self::Off(reason.into())
+    }
+}
+
 /// The links of both AF_UNIX hooks, or why there are none. One without the other would be of no use.
 ///
 /// aya has no name for their attach types. In the object they stand under sections that it can read, so the maps
 /// are aya's and the two programs are loaded by hand.
-fn attach_unix(ebpf: &Ebpf, layout: &Layout, cgroup: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, String> {
+fn attach_unix(
+    ebpf: &Ebpf,
+    layout: &Layout,
+    cgroup: BorrowedFd<'_>,
+    pins: Option<&Pins>,
+) -> Result<Vec<OwnedFd>, Unattached> {
     if !layout.unix_sockets {
-        return Err("this kernel does not describe struct unix_sock".to_owned());
+        return Err("this kernel does not describe struct unix_sock".into());
     }
     let object = relocated(ebpf).map_err(|error| chain(&*error))?;
     let mut links = Vec::new();
-    // The hand-over first: a record without it could not be read, while a hand-over without records finds none.
-    for (name, attach_type) in [
-        (program::GETSOCKNAME_UNIX, bpf_attach_type::BPF_CGROUP_UNIX_GETSOCKNAME),
-        (program::CONNECT_UNIX, bpf_attach_type::BPF_CGROUP_UNIX_CONNECT),
-    ] {
+    for (name, attach_type) in ON_UNIX_SOCKETS {
         let key = object.programs.get(name).ok_or("the object lacks a program")?.function_key();
         let function = object.functions.get(&key).ok_or("the object lacks a function")?;
         let program = system::load_sock_addr(name, attach_type, &function.instructions, LICENSE)
             .map_err(|refused| explain(name, &refused))?;
-        let link = system::link(program.as_fd(), cgroup, attach_type)
-            .map_err(|error| format!("{name} cannot be attached: {error}"))?;
-        links.push(link);
+        links.push(link(name, program.as_fd(), cgroup, attach_type, pins)?);
     }
     Ok(links)
 }
@@ -207,6 +290,25 @@ fn explain_tcp(name: &str, error: &ProgramError) -> String {
         }
         (None, error) => format!("{name} cannot be attached: {}", chain(error)),
     }
+}
+
+/// The program goes under the pinned link, if there is one.
+fn link(
+    name: &str,
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    attach_type: bpf_attach_type,
+    pins: Option<&Pins>,
+) -> Result<OwnedFd, Unattached> {
+    if let Some(link) = pins.and_then(|pins| pins.update_cgroup(name, program)) {
+        return Ok(link);
+    }
+    let link = system::link(program, cgroup, attach_type)
+        .map_err(|error| format!("{name} cannot be attached: {error}"))?;
+    if let Some(pins) = pins {
+        pins.keep_cgroup(name, link.as_fd()).map_err(Unattached::Unpinned)?;
+    }
+    Ok(link)
 }
 
 fn explain(name: &str, refused: &Refused) -> String {

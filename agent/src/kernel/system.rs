@@ -164,19 +164,26 @@ pub(super) fn iterate(program: BorrowedFd<'_>, only: Option<u32>) -> io::Result<
 }
 
 /// # Safety
-/// Every address in `attributes` is of live memory of the length that goes with it, and `command` is one that
-/// returns a new descriptor.
-unsafe fn bpf<A: IntoBytes + Immutable>(command: bpf_cmd, attributes: &A) -> io::Result<OwnedFd> {
-    // SAFETY: `attributes` is initialized through and through; the kernel takes its size into account.
-    let descriptor = unsafe {
-        libc::syscall(libc::SYS_bpf, command as libc::c_long, &raw const *attributes, size_of::<A>())
-    };
-    let descriptor = i32::try_from(descriptor).map_err(io::Error::other)?;
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
-    }
+/// As for [`command`], and it is one that returns a new descriptor.
+pub(super) unsafe fn bpf<A: IntoBytes + Immutable>(which: bpf_cmd, attributes: &A) -> io::Result<OwnedFd> {
+    // SAFETY: as the caller promised.
+    let descriptor = unsafe { command(which, attributes) }?;
     // SAFETY: just returned by the kernel, so nobody else holds it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// `bpf(2)`.
+///
+/// # Safety
+/// Every address in `attributes` is of live memory of the length that goes with it, and what the kernel writes there
+/// is written while nobody else looks.
+pub(super) unsafe fn command<A: IntoBytes + Immutable>(which: bpf_cmd, attributes: &A) -> io::Result<i32> {
+    // SAFETY: `attributes` is initialized through and through; the kernel takes its size into account.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, which as libc::c_long, &raw const *attributes, size_of::<A>())
+    };
+    let result = i32::try_from(result).map_err(io::Error::other)?;
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// The directory of the cgroup with that id, opened with `O_PATH`. Needs CAP_DAC_READ_SEARCH.

@@ -141,14 +141,14 @@ impl Kernel for Sleepy {
 
 /// What the table has wrong. Others start and end processes on this machine meanwhile, so only those count who were
 /// there before and after the look, and those who are gone without the table ever hearing of it.
-struct Difference {
+pub(super) struct Difference {
     looked_at: Instant,
-    missing: Vec<ProcessId>,
-    ghosts: Vec<ProcessId>,
+    pub(super) missing: Vec<ProcessId>,
+    pub(super) ghosts: Vec<ProcessId>,
 }
 
 impl Difference {
-    async fn look(capture: &Capture, processes: &Processes) -> Self {
+    pub(super) async fn look(capture: &Capture, processes: &Processes) -> Self {
         let living = || -> HashSet<ProcessId> {
             capture.snapshot().unwrap().tasks.iter().map(ProcessId::of).collect()
         };
