@@ -10,6 +10,8 @@ mod child;
 mod connection;
 mod cpus;
 mod fanout;
+mod heap;
+mod hooks;
 mod http2;
 mod load;
 mod machine;
@@ -18,6 +20,8 @@ mod probe;
 mod process;
 mod report;
 mod sds;
+mod storms;
+mod surroundings;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -34,6 +38,10 @@ enum Command {
     /// A process that is attested; `attest` starts it
     #[command(hide = true)]
     AttestClient(attest::client::Client),
+    /// Processes come and go as fast as the machine makes them: what is lost of it, and what the table costs
+    Storm(Storm),
+    /// What connect() costs with and without hooks, and each hook for itself
+    Hooks(Hooks),
     /// The other side of the raw sockets that the agent is compared with; `run` starts it
     #[command(hide = true)]
     Anchor(Anchor),
@@ -69,6 +77,34 @@ struct Run {
 }
 
 #[derive(Debug, Args)]
+struct Storm {
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Threads that make processes; each waits for one before it makes the next
+    #[arg(long, default_value_t = 4, value_parser = value_parser!(u32).range(1..=256))]
+    threads: u32,
+    /// Size of the event ring, a power of two
+    #[arg(long, default_value_t = 4096, value_parser = value_parser!(u32).range(64..=262_144))]
+    ring_kib: u32,
+    /// Where the numbers go
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Hooks {
+    /// Each is one without and one with hooks
+    #[arg(long, default_value_t = 15, value_parser = value_parser!(u32).range(1..=1_000))]
+    rounds: u32,
+    /// Connects of each kind in half a round
+    #[arg(long, default_value_t = 1_500, value_parser = value_parser!(u32).range(100..=100_000))]
+    connects: u32,
+    /// Where raw samples go
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct Anchor {
     #[arg(long)]
     socket: PathBuf,
@@ -81,6 +117,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Run(run) => report::publish(&fanout::run(&run)?, run.json.as_deref())?,
         Command::Attest(attest) => return attest::run(&attest),
         Command::AttestClient(client) => attest::client::run(&client)?,
+        Command::Storm(storm) => storms::run(&storm)?,
+        Command::Hooks(hooks) => hooks::run(&hooks)?,
         Command::Anchor(anchor) => anchor::serve(&anchor)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -31,6 +31,24 @@ impl Process {
         Ok(self.clock.now()?.into())
     }
 
+    /// CPU time of its threads whose name begins with `prefix`.
+    pub(crate) fn cpu_of_threads(&self, prefix: &str) -> Result<Duration> {
+        let mut cpu = Duration::ZERO;
+        for thread in fs::read_dir(self.directory.join("task"))? {
+            let thread = thread?.path();
+            // One that has just ended counts no more.
+            let (Ok(name), Ok(text)) =
+                (fs::read_to_string(thread.join("comm")), fs::read_to_string(thread.join("schedstat")))
+            else {
+                continue;
+            };
+            if name.starts_with(prefix) {
+                cpu += on_cpu(&text).context("schedstat has no time on a CPU")?;
+            }
+        }
+        Ok(cpu)
+    }
+
     /// How long its threads were ready to run while something else had their CPU.
     pub(crate) fn waited(&self) -> Result<Duration> {
         let mut waited = Duration::ZERO;
@@ -47,6 +65,11 @@ impl Process {
         let status = fs::read_to_string(self.directory.join("status"))?;
         resident_kib(&status).context("a process without VmRSS")
     }
+}
+
+/// The first number: nanoseconds on a CPU.
+fn on_cpu(schedstat: &str) -> Option<Duration> {
+    schedstat.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// The second number: nanoseconds spent waiting on a run queue.
@@ -66,6 +89,7 @@ mod tests {
     #[test]
     fn procfs_is_read() {
         assert_eq!(run_delay("101 2500 7\n"), Some(Duration::from_nanos(2_500)));
+        assert_eq!(on_cpu("101 2500 7\n"), Some(Duration::from_nanos(101)));
         assert_eq!(resident_kib("Name:\tx\nVmRSS:\t   1234 kB\n"), Some(1_234));
         assert_eq!((run_delay(""), resident_kib("Name:\tx\n")), (None, None));
     }

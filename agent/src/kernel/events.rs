@@ -97,7 +97,8 @@ impl EventSource {
         if lost > 0 {
             events.push(KernelEvent::Lost(lost));
             if let Some(told) = &mut self.told {
-                told.set(self.losses.reported)?;
+                // Without it the agent after this one tells it again, which costs it a snapshot.
+                let _ = told.set(self.losses.reported);
             }
         }
         Ok(events)

@@ -2,7 +2,6 @@
 //! second later.
 
 use std::{
-    collections::HashSet,
     io,
     sync::{
         Arc,
@@ -14,9 +13,9 @@ use std::{
 use tokio::time::sleep;
 use vouch::{
     kernel::{Capture, EventSource, KernelEvent, Options, Snapshot},
-    process::{Kernel, ProcessId, Processes},
+    process::{Kernel, Processes},
 };
-use vouch_bench::storm::Storm;
+use vouch_bench::{storm::Storm, table::Difference};
 use vouch_tests::{Need, require};
 
 /// The smallest that a configuration allows.
@@ -54,7 +53,7 @@ async fn a_storm_that_overflows_the_ring_is_healed_within_a_second() {
     let over = Instant::now();
     sleep(Duration::from_millis(700)).await;
 
-    let difference = Difference::look(&capture, &processes).await;
+    let difference = Difference::look(&capture, &processes).await.unwrap();
     assert!(difference.looked_at - over <= Duration::from_secs(1), "the machine is too busy to tell");
     assert_eq!(difference.missing, []);
     assert_eq!(difference.ghosts, []);
@@ -89,7 +88,7 @@ async fn nobody_comes_back_by_events_that_waited_longer_than_the_snapshot() {
     let run = tokio::spawn(follow.run());
     sleep(Duration::from_millis(700)).await;
 
-    let difference = Difference::look(&capture, &processes).await;
+    let difference = Difference::look(&capture, &processes).await.unwrap();
     assert_eq!(difference.missing, []);
     assert_eq!(difference.ghosts, []);
     assert!(processes.counters().lost > 0);
@@ -108,7 +107,7 @@ async fn no_ghost_stays_from_the_time_of_attaching() {
         let run = tokio::spawn(follow.run());
         sleep(3 * LAG).await;
 
-        let difference = Difference::look(&capture, &processes).await;
+        let difference = Difference::look(&capture, &processes).await.unwrap();
         assert_eq!(difference.missing, []);
         assert_eq!(difference.ghosts, []);
         let counters = processes.counters();
@@ -136,38 +135,5 @@ impl Kernel for Sleepy {
 
     async fn snapshot(&self) -> io::Result<Snapshot> {
         self.kernel.snapshot().await
-    }
-}
-
-/// What the table has wrong. Others start and end processes on this machine meanwhile, so only those count who were
-/// there before and after the look, and those who are gone without the table ever hearing of it.
-pub(super) struct Difference {
-    looked_at: Instant,
-    pub(super) missing: Vec<ProcessId>,
-    pub(super) ghosts: Vec<ProcessId>,
-}
-
-impl Difference {
-    pub(super) async fn look(capture: &Capture, processes: &Processes) -> Self {
-        let living = || -> HashSet<ProcessId> {
-            capture.snapshot().unwrap().tasks.iter().map(ProcessId::of).collect()
-        };
-        let start = Instant::now();
-        while start.elapsed() < LIMIT {
-            let before = living();
-            sleep(LAG).await;
-            let (snapshots, looked_at) = (processes.counters().snapshots, Instant::now());
-            let known: HashSet<ProcessId> = processes.tasks().iter().map(ProcessId::of).collect();
-            let after = living();
-            let missing = before.intersection(&after).filter(|id| !known.contains(id)).copied().collect();
-            sleep(LAG).await;
-            let ghosts = known.difference(&after).filter(|id| processes.get(**id).is_some()).copied();
-            let ghosts = ghosts.collect();
-            // Another snapshot would have taken a ghost away.
-            if processes.counters().snapshots == snapshots {
-                return Self { looked_at, missing, ghosts };
-            }
-        }
-        panic!("the table is never left alone: {:?}", processes.counters());
     }
 }

@@ -16,11 +16,10 @@ use vouch::{
     kernel::{Capture, Options, Provenance},
     process::Processes,
 };
-use vouch_bench::storm::Storm;
+use vouch_bench::{storm::Storm, table::Difference};
 use vouch_tests::{Need, require};
 
 use super::{Place, all_names, assert_works, attach, pass_by, told_of};
-use crate::kernel_capture::storm::Difference;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -102,7 +101,7 @@ async fn what_is_lost_while_no_agent_runs_is_told_once_and_healed_by_the_first_s
     }
     let run = tokio::spawn(follow.run());
     tokio::time::sleep(Duration::from_millis(700)).await;
-    let difference = Difference::look(&capture, &processes).await;
+    let difference = Difference::look(&capture, &processes).await.unwrap();
     assert_eq!((difference.missing, difference.ghosts), (vec![], vec![]));
     assert!(processes.counters().lost >= lost, "{:?}", processes.counters());
     run.abort();
@@ -157,7 +156,7 @@ async fn no_connect_and_no_process_falls_between_two_agents() {
     let run = tokio::spawn(follow.run());
     let kept = storm.stop().unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let difference = Difference::look(&capture, &processes).await;
+    let difference = Difference::look(&capture, &processes).await.unwrap();
     assert_eq!((difference.missing, difference.ghosts), (vec![], vec![]));
     assert!(kept.pids().all(|pid| processes.get_by_pid(pid).is_some()));
     let counters = processes.counters();
