@@ -18,7 +18,7 @@ const MAX_DECISION_BYTES: usize = 256 << 10;
 /// Where there is no room, a uid that holds this share of it replaces its own decisions.
 const SHARE: usize = 4;
 
-/// Remembers what was decided. Recording takes about a microsecond, and a lock that is never held for longer.
+/// Remembers what was decided. Recording takes some three microseconds, in part under a lock that nobody holds for longer.
 #[derive(Debug)]
 pub struct Decisions {
     limit: usize,
