@@ -291,3 +291,30 @@ fn a_process_that_is_gone_leaves_its_decisions() {
     });
     assert_eq!(gone["decisions"][0]["id"], json!(decision));
 }
+
+#[test]
+fn a_connection_without_a_record_is_explained_by_what_the_socket_says() {
+    require!(Need::Agent, Need::Root, Need::ConnectHook);
+    let agent = Agent::start(Settings::new([entry_of_user(WEB, 0)]));
+    // No room for the kernel's record in a network namespace of its own.
+    let mut command = Command::new("unshare");
+    let script = "echo 1 > /proc/sys/net/core/optmem_max && exec \"$@\"";
+    command
+        .args(["--net", "sh", "-c", script, "sh"])
+        .arg(binary())
+        .arg("fetch")
+        .arg("--socket")
+        .arg(agent.socket());
+    let refused = child::output(command, None);
+    assert!(!refused.status.success(), "{refused:?}");
+    let line = eventually("it is in the log", LIMIT, || {
+        let log = std::fs::read_to_string(agent.dir().join("agent.log")).ok()?;
+        log.lines().find(|line| line.contains("connection refused")).map(str::to_owned)
+    });
+    let line: Value = serde_json::from_str(&line).expect("a line of JSON");
+    let document = explained(&agent, &[line["decision"].as_str().expect("a decision")]);
+    let known = &document["decisions"][0];
+    assert_eq!((&known["outcome"], &known["code"]), (&json!("refused"), &json!("E0401")), "{known:#}");
+    assert_eq!((&known["applicant"]["uid"], &known["applicant"]["grade"]), (&json!(0), &Value::Null));
+    assert_eq!(known["selectors"], json!([]));
+}
