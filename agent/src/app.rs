@@ -73,8 +73,8 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
         EntryFiles::open(config.entries.files.clone(), config.trust_domain.clone()).await?;
     parts.spawn("the watch on the entry files", watch_files.run());
     // Before anybody is served: the first caller may be the one who has a hash to be known by.
-    attestor.want_hashes(entries.subscribe().borrow().names("unix", "sha256"));
-    parts.spawn("the wish for hashes", services::want_hashes(entries.subscribe(), Arc::clone(&attestor)));
+    attestor.want(services::wanted(&entries.subscribe().borrow()));
+    parts.spawn("the wish for dear facts", services::want(entries.subscribe(), Arc::clone(&attestor)));
     parts.spawn("the answer to SIGHUP", services::reload_on_hangup(entries.clone()));
 
     // authority → svid

@@ -22,7 +22,7 @@ use vouch_proto::{
 
 use crate::{
     admin::AdminApi,
-    attestation::{Attestor, AttestorConfig, DockerConfig, Grade, PathRule, WitnessConfig},
+    attestation::{Attestor, AttestorConfig, DockerConfig, Grade, PathRule, Wanted, WitnessConfig},
     config::{Config, MinimumGrade, PathMeaning},
     front::Limits,
     health::Node,
@@ -187,10 +187,15 @@ pub(super) fn check_before_push(attestor: Arc<Attestor>) -> Check {
     })
 }
 
-/// Executables are hashed only while some entry asks for it.
-pub(super) async fn want_hashes(mut entries: watch::Receiver<Arc<EntryIndex>>, attestor: Arc<Attestor>) {
+/// Facts that some entry asks for, though they cost more than others.
+pub(super) fn wanted(entries: &EntryIndex) -> Wanted {
+    Wanted { hash: entries.names("unix", "sha256"), parent: entries.names("kernel", "parent_exe") }
+}
+
+/// They are learned only while some entry asks for them.
+pub(super) async fn want(mut entries: watch::Receiver<Arc<EntryIndex>>, attestor: Arc<Attestor>) {
     loop {
-        attestor.want_hashes(entries.borrow_and_update().names("unix", "sha256"));
+        attestor.want(wanted(&entries.borrow_and_update()));
         if entries.changed().await.is_err() {
             return;
         }

@@ -1,17 +1,13 @@
 //! Learns the selectors of a peer: once per run of a process, off the async threads, within bounds.
 
 use std::{
-    collections::HashMap,
     io,
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Semaphore, watch},
     task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
@@ -19,15 +15,16 @@ use tokio::{
 use super::{
     draft::{Cost, Draft},
     files::{Hashes, PathRule},
-    learner::Learner,
+    learner::{Learner, Wanted},
     look::About,
     metrics::Metrics,
     names::Names,
-    peer::{CallerKey, Grade, Peer, Refusal},
+    peer::{Grade, Peer, Refusal},
     run::Run,
     runs::Runs,
     selector::SelectorSet,
     testimony::{Asked, hear},
+    turns::{Turn, Turns},
     witness::Witness,
 };
 use crate::kernel::{Capture, Namespaces};
@@ -48,9 +45,6 @@ pub struct AttestorConfig {
     /// Processes that are remembered though nobody is connected.
     pub remembered: usize,
 }
-
-/// How often a task that waits for something else looks whether its run is still held.
-const STILL_HELD: Duration = Duration::from_secs(30);
 
 /// What was learned of one process.
 #[derive(Debug, Clone)]
@@ -83,9 +77,9 @@ pub struct Attestor {
     pub(super) learner: Arc<Learner>,
     pub(super) runs: Runs,
     witnesses: Vec<Asked>,
-    turns: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    by_caller: Mutex<HashMap<CallerKey, Arc<Semaphore>>>,
+    pub(super) turns: Turns,
+    /// For what is learned later; it never takes the place of somebody who waits for an answer.
+    late: Arc<Turns>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -106,7 +100,7 @@ impl Attestor {
             host,
             names: Names::default(),
             hashes,
-            hash_wanted: watch::Sender::new(false),
+            wanted: watch::Sender::default(),
         };
         let asked = |witness| Asked {
             witness,
@@ -116,9 +110,9 @@ impl Attestor {
         Self {
             witnesses: witnesses.into_iter().map(asked).collect(),
             runs: Runs::new(config.remembered),
-            turns: Arc::new(Semaphore::new(config.in_flight)),
-            waiting: AtomicUsize::new(0),
-            by_caller: Mutex::default(),
+            turns: Turns::new(config.in_flight, config.in_flight_per_caller, config.queued),
+            // As many wait as there are runs.
+            late: Arc::new(Turns::new(config.in_flight, config.in_flight_per_caller, usize::MAX)),
             learner: Arc::new(learner),
             config,
             metrics,
@@ -141,8 +135,8 @@ impl Attestor {
 
     /// Whether executables are worth hashing: some entry names `unix:sha256`. Holds for later attestations, and for
     /// the processes that are known.
-    pub fn want_hashes(&self, wanted: bool) {
-        self.learner.hash_wanted.send_if_modified(|before| std::mem::replace(before, wanted) != wanted);
+    pub fn want(&self, wanted: Wanted) {
+        self.learner.wanted.send_if_modified(|before| std::mem::replace(before, wanted) != wanted);
     }
 
     /// The run that `peer` belongs to, attested: what is known of it is true of the peer.
@@ -188,8 +182,10 @@ impl Attestor {
         if (about.uid, about.gid) != about.ids_of_look() {
             return Err(Error::Changed { pid: about.pid });
         }
-        let turn = timeout(self.config.timeout, self.turn(peer.caller_key())).await;
+        let turn = timeout(self.config.timeout, self.turns.take(peer.caller_key())).await;
         let turn = turn.map_err(|_| Error::TimedOut(self.config.timeout))??;
+        // Asked before: what is wanted in between is noticed later.
+        let wanted = *self.learner.wanted.borrow();
         let draft = Arc::new(Learner::draft());
         let mut work = self.learning(Some(turn), about, &draft);
         let late = timeout(self.config.timeout, &mut work).await.is_err();
@@ -205,24 +201,19 @@ impl Attestor {
         // It may have changed between its connect() and now.
         self.judge(run).await;
         self.summon(run, asked);
-        self.stay_with(run, late.then_some((work, draft)));
+        self.stay_with(run, wanted, late.then_some((work, draft)));
         Ok(())
     }
 
     /// Gaps that somebody would miss: a hash that nobody asked for is none.
     fn failures(&self, set: &SelectorSet) -> u64 {
-        let hashes = *self.learner.hash_wanted.borrow();
-        set.gaps().filter(|gap| hashes || gap.value() != "sha256").count() as u64
+        let wanted = *self.learner.wanted.borrow();
+        set.gaps().filter(|gap| !wanted.excuses(gap)).count() as u64
     }
 
     /// Learns on a thread of its own. The turn is held to the end of the work, not of the wait for it: a thread that
     /// hangs keeps its place.
-    fn learning(
-        &self,
-        turn: Option<[OwnedSemaphorePermit; 2]>,
-        about: &About,
-        draft: &Arc<Draft>,
-    ) -> JoinHandle<()> {
+    fn learning(&self, turn: Option<Turn>, about: &About, draft: &Arc<Draft>) -> JoinHandle<()> {
         let (learner, about, draft) = (Arc::clone(&self.learner), about.clone(), Arc::clone(draft));
         spawn_blocking(move || {
             let _turn = turn;
@@ -240,37 +231,28 @@ impl Attestor {
 
     /// What comes late is told when it comes: facts that were not there at the deadline, and the hash that an entry asks
     /// for later.
-    fn stay_with(&self, run: &Arc<Run>, late: Option<(JoinHandle<()>, Arc<Draft>)>) {
+    fn stay_with(&self, run: &Arc<Run>, learned: Wanted, late: Option<(JoinHandle<()>, Arc<Draft>)>) {
         let held = Arc::downgrade(run);
         if let Some((work, draft)) = late {
             tokio::spawn(tell_late(held.clone(), work, draft));
         }
-        if !*self.learner.hash_wanted.borrow() {
-            let learner = Arc::clone(&self.learner);
-            tokio::spawn(async move {
-                if hash_is_wanted(&learner, &held).await
-                    && let Some(run) = held.upgrade()
-                {
-                    let draft = Arc::new(Learner::draft());
-                    let (about, into) = (run.about.clone(), Arc::clone(&draft));
-                    let work = spawn_blocking(move || learner.learn_executable(&about, &into));
-                    tell_late(held, work, draft).await;
-                }
-            });
-        }
-    }
-
-    pub(super) async fn turn(&self, caller: CallerKey) -> Result<[OwnedSemaphorePermit; 2], Error> {
-        let _waiting = Waiting::join(&self.waiting, self.config.queued)?;
-        let own = {
-            let mut callers = self.by_caller.lock().unwrap_or_else(PoisonError::into_inner);
-            callers.retain(|_, turns| Arc::strong_count(turns) > 1);
-            let turns = callers.entry(caller);
-            Arc::clone(turns.or_insert_with(|| Arc::new(Semaphore::new(self.config.in_flight_per_caller))))
-        };
-        let own = own.acquire_owned().await.map_err(|_| Error::Busy)?;
-        let common = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Error::Busy)?;
-        Ok([own, common])
+        let (learner, turns, caller) =
+            (Arc::clone(&self.learner), Arc::clone(&self.late), run.caller.clone());
+        tokio::spawn(async move {
+            let mut learned = learned;
+            while let Some(more) = learner.more_wanted(learned, || held.strong_count() > 0).await {
+                let Ok(turn) = turns.take(caller.clone()).await else { return };
+                let Some(about) = held.upgrade().map(|run| run.about.clone()) else { return };
+                let (learner, draft) = (Arc::clone(&learner), Arc::new(Learner::draft()));
+                let into = Arc::clone(&draft);
+                let work = spawn_blocking(move || {
+                    let _turn = turn;
+                    learner.learn_executable(&about, &into);
+                });
+                tell_late(held.clone(), work, draft).await;
+                learned = more;
+            }
+        });
     }
 }
 
@@ -279,36 +261,6 @@ async fn tell_late(run: Weak<Run>, work: JoinHandle<()>, draft: Arc<Draft>) {
     if let Some(run) = run.upgrade() {
         let (late, costs) = draft.read();
         run.learned_late(&late, costs);
-    }
-}
-
-/// Waits until an entry asks for hashes; not any longer than somebody holds the run.
-async fn hash_is_wanted(learner: &Learner, run: &Weak<Run>) -> bool {
-    let mut wanted = learner.hash_wanted.subscribe();
-    loop {
-        match timeout(STILL_HELD, wanted.wait_for(|wanted| *wanted)).await {
-            Ok(wanted) => return wanted.is_ok(),
-            Err(_) if run.strong_count() == 0 => return false,
-            Err(_) => {}
-        }
-    }
-}
-
-/// Counts who waits for a turn.
-#[derive(Debug)]
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn join(waiting: &'a AtomicUsize, limit: usize) -> Result<Self, Error> {
-        let before = waiting.fetch_add(1, Ordering::Relaxed);
-        let place = Self(waiting);
-        if before < limit { Ok(place) } else { Err(Error::Busy) }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

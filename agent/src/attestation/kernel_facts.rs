@@ -42,14 +42,15 @@ pub(super) fn kernel_facts(
     }
 }
 
-/// What is said of files: the executable's fs-verity digest, and what the process was launched by. `executable` is the
-/// opened file if it is the recorded one and believed.
+/// What is said of files: the executable's fs-verity digest and, if `parent` is wanted, what the process was launched by.
+/// `executable` is the opened file if it is the recorded one and believed.
 ///
 /// May wait for a file system, so it belongs off the async threads.
 pub(super) fn file_facts(
     sighting: &Sighting,
     executable: Option<&Executable>,
     capture: &Capture,
+    parent: bool,
     set: &mut SelectorSet,
 ) {
     match executable.map(|executable| fsverity::digest(executable.file())) {
@@ -58,7 +59,7 @@ pub(super) fn file_facts(
         Some(Ok(digest)) => say("fsverity", digest, set),
         Some(Err(_)) | None => say("fsverity", None, set),
     }
-    say("parent_exe", parent_executable(sighting, capture), set);
+    say("parent_exe", parent.then(|| parent_executable(sighting, capture)).flatten(), set);
 }
 
 fn say(name: &str, value: Option<String>, set: &mut SelectorSet) {

@@ -1,8 +1,11 @@
 //! What the kernel, procfs and the file system say of one process. Reads files, so it runs off the async threads.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     draft::Draft,
@@ -26,9 +29,39 @@ pub(super) struct Learner {
     pub(super) host: Option<Namespaces>,
     pub(super) names: Names,
     pub(super) hashes: Hashes,
-    /// Some entry names `unix:sha256`.
-    pub(super) hash_wanted: watch::Sender<bool>,
+    pub(super) wanted: watch::Sender<Wanted>,
 }
+
+/// Facts that cost more than others, and that are learned only while some entry names them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// `unix:sha256`.
+    pub hash: bool,
+    /// `kernel:parent_exe`.
+    pub parent: bool,
+}
+
+impl Wanted {
+    const ALL: Self = Self { hash: true, parent: true };
+
+    /// Whether this is more than `learned`.
+    fn exceeds(self, learned: Self) -> bool {
+        self.hash && !learned.hash || self.parent && !learned.parent
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { hash: self.hash || other.hash, parent: self.parent || other.parent }
+    }
+
+    /// Whether a gap is none that anybody would miss.
+    pub(super) fn excuses(self, gap: &Selector) -> bool {
+        !self.hash && (gap.kind(), gap.value()) == ("unix", "sha256")
+            || !self.parent && (gap.kind(), gap.value()) == ("kernel", "parent_exe")
+    }
+}
+
+/// How often a task that waits for a wish looks whether its run is still held.
+const STILL_HELD: Duration = Duration::from_secs(30);
 
 /// Facts that may take long, or never come: each is a gap until it is there.
 pub(super) const SLOW: [(&str, &str); 7] = [
@@ -57,6 +90,18 @@ impl Learner {
         let of_names =
             SLOW.into_iter().filter(|slow| !OF_EXECUTABLE.contains(slow) && !OF_BIRTH.contains(slow));
         Draft::with_gaps(of_names.map(|(kind, field)| Selector::new(kind, field)))
+    }
+
+    /// Waits until more is wanted than `learned`, and returns all that is. `None` when that can never be, or once `held`
+    /// says that nobody waits for it any more.
+    pub(super) async fn more_wanted(&self, learned: Wanted, held: impl Fn() -> bool) -> Option<Wanted> {
+        let mut wanted = self.wanted.subscribe();
+        while learned != Wanted::ALL && held() {
+            if let Ok(more) = timeout(STILL_HELD, wanted.wait_for(|wanted| wanted.exceeds(learned))).await {
+                return more.ok().map(|more| more.and(learned));
+            }
+        }
+        None
     }
 
     /// Everything, the quick facts first.
@@ -143,7 +188,8 @@ impl Learner {
         if let (Look::Kernel(seen), Some(capture)) = (&about.look, &self.capture) {
             draft.charge("kernel:files", || {
                 let mut said = SelectorSet::default();
-                file_facts(seen, executable.as_ref(), capture, &mut said);
+                let parent = self.wanted.borrow().parent;
+                file_facts(seen, executable.as_ref(), capture, parent, &mut said);
                 for field in ["fsverity", "parent_exe"] {
                     let gap = Selector::new("kernel", field);
                     if !said.gaps().any(|other| *other == gap) {
@@ -154,7 +200,7 @@ impl Learner {
                 None
             });
         }
-        let Some(executable) = executable.filter(|_| *self.hash_wanted.borrow()) else { return };
+        let Some(executable) = executable.filter(|_| self.wanted.borrow().hash) else { return };
         draft.charge("unix:sha256", || match self.hashes.sha256(&executable, self.hash_size_limit) {
             Ok(hash) => {
                 draft.edit(|set| set.settle(&unix("sha256"), [unix(format!("sha256:{hash}"))]));

@@ -96,7 +96,7 @@ impl Attestor {
         let other_file = since.exec || since.executable;
         let draft = Arc::new(if other_file { Learner::draft() } else { Learner::draft_without_files() });
         let learned = timeout(JUDGED_WITHIN, async {
-            let turn = self.turn(run.caller.clone()).await.ok()?;
+            let turn = self.turns.take(run.caller.clone()).await.ok()?;
             let (learner, about, into) = (Arc::clone(&self.learner), later.clone(), Arc::clone(&draft));
             let work = spawn_blocking(move || {
                 let _turn = turn;

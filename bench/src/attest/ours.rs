@@ -54,7 +54,7 @@ impl Ours {
             remembered: 1,
         };
         let attestor = Attestor::new(config, capture.clone(), host, docker.map_or_else(Vec::new, engine));
-        attestor.want_hashes(true);
+        attestor.want(vouch::attestation::Wanted { hash: true, parent: true });
         let socket = directory.join("ours.sock");
         let listener = UnixListener::bind(&socket)?;
         fs::set_permissions(&socket, Permissions::from_mode(0o777))?;

@@ -1,6 +1,6 @@
 use std::{
     os::unix::net::UnixStream,
-    sync::atomic::{AtomicBool, AtomicU32},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use futures_util::future::BoxFuture;
@@ -39,7 +39,7 @@ async fn selectors(attestor: &Attestor, peer: &Arc<Peer>) -> Arc<SelectorSet> {
 #[tokio::test]
 async fn without_hooks_a_peer_gets_unix_selectors_and_a_gap_for_the_kernels() {
     let attestor = attestor(vec![]);
-    attestor.want_hashes(true);
+    attestor.want(Wanted { hash: true, parent: false });
     let (_open, peer) = ourselves();
     let selectors = selectors(&attestor, &peer).await;
     let uid = nix::unistd::geteuid();
@@ -64,25 +64,12 @@ async fn a_hash_that_is_asked_for_later_is_added_to_who_is_known() {
     let (_open, peer) = ourselves();
     let run = attestor.attest(&peer).await.unwrap();
     let mut standing = run.standing();
-    attestor.want_hashes(true);
+    attestor.want(Wanted { hash: true, parent: false });
     let has_hash = |standing: &Arc<crate::attestation::Standing>| {
         standing.selectors.iter().any(|selector| selector.field() == "sha256")
     };
     timeout(Duration::from_secs(20), standing.wait_for(has_hash)).await.unwrap().unwrap();
     assert_eq!(attestor.metrics().attested.get(), 1, "nothing else is learned again");
-}
-
-#[tokio::test]
-async fn one_more_than_may_wait_is_turned_away() {
-    let attestor = attestor(vec![]);
-    let caller = CallerKey::Uid(1);
-    let held = attestor.turn(caller.clone()).await.unwrap();
-    let second = attestor.turn(caller.clone());
-    tokio::pin!(second);
-    assert!(timeout(Duration::from_millis(20), &mut second).await.is_err());
-    assert!(matches!(attestor.turn(caller).await, Err(Error::Busy)));
-    drop(held);
-    assert!(second.await.is_ok());
 }
 
 #[tokio::test]
