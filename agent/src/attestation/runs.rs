@@ -33,6 +33,8 @@ struct Known {
     by_process: HashMap<ProcessId, Vec<Arc<Run>>>,
     /// In the order of their making; some are gone.
     oldest_first: VecDeque<(ProcessId, Weak<Run>)>,
+    /// When it is so long, those that are gone are taken out of it.
+    tidied_at: usize,
     /// Those that only one connection has.
     unshared: Vec<Weak<Run>>,
     evicted: u64,
@@ -154,6 +156,10 @@ impl Known {
             self.evicted += 1;
         }
         runs.push(Arc::clone(run));
+        if self.oldest_first.len() >= self.tidied_at {
+            self.oldest_first.retain(|(_, run)| run.strong_count() > 0);
+            self.tidied_at = LOOKED_THROUGH.max(2 * self.oldest_first.len());
+        }
         self.oldest_first.push_back((id, Arc::downgrade(run)));
     }
 
@@ -191,5 +197,31 @@ impl Known {
             self.by_process.remove(&id);
         }
         touched
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::attestation::Grade;
+
+    #[test]
+    fn runs_that_have_ended_leave_nothing_behind() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let peer = Arc::new(Peer::of(&ours, None, Grade::Peercred).unwrap());
+        let about = About::peer(&peer).unwrap();
+        let mut known = Known::default();
+        for number in 0..10_000 {
+            let id = ProcessId::of(&task(number));
+            known.insert(id, &Arc::new(Run::new(&peer, about.clone())));
+            known.by_process.remove(&id);
+        }
+        assert!(known.oldest_first.len() <= LOOKED_THROUGH, "{}", known.oldest_first.len());
+    }
+
+    fn task(number: u64) -> Task {
+        Task::from(&vouch_abi::Identity { pid_inode: 1 + number, ..vouch_abi::Identity::default() })
     }
 }
