@@ -86,6 +86,10 @@ impl Caller {
     }
 
     async fn run(&self) -> Result<&Arc<Run>, Error> {
+        if let Some(run) = self.run.get() {
+            // A change that has no event is found by a look alone.
+            self.common.attestor.confirm(run).await;
+        }
         let run = self.run.get_or_try_init(|| self.attest()).await?;
         // Between the kernel's word and its event somebody else may ask.
         self.peer.check_alive()?;

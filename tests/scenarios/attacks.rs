@@ -7,6 +7,7 @@
 
 mod actor;
 mod after_connect;
+mod before_call;
 mod death;
 mod facts;
 mod lasting;

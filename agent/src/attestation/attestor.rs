@@ -157,12 +157,21 @@ impl Attestor {
             }
             return Err(error);
         }
+        // It may have changed between its connect() and now, and nobody looks at one that nobody uses.
+        if known {
+            self.judge(&run).await;
+        }
         peer.check_alive()?;
         if run.is_gone() {
             return Err(gone());
         }
         self.metrics.answered(known, started.elapsed());
         Ok(run)
+    }
+
+    /// Looks at the process of a run once more: before it is told something that it did not wait for.
+    pub async fn confirm(&self, run: &Arc<Run>) {
+        self.judge(run).await;
     }
 
     /// What may be said of process `pid` as it is now, whoever it is connected to. For operators: no connection is
