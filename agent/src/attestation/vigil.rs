@@ -82,6 +82,9 @@ impl Attestor {
         };
         let news = run.news(&look);
         if !news.any() {
+            if !run.is_settled() {
+                run.is_as_it_was();
+            }
             return;
         }
         self.metrics.changed(news.word());
