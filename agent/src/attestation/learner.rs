@@ -13,7 +13,6 @@ use super::{
     kernel_facts::{believes_executable, file_facts, kernel_facts},
     look::{About, Changes, Look},
     names::Names,
-    proc_status::Status,
     selector::{Selector, SelectorSet},
     user_namespace,
 };
@@ -114,7 +113,7 @@ impl Learner {
     pub(super) fn learn_quick(&self, about: &About, draft: &Draft) {
         draft.charge("kernel", || {
             draft.edit(|set| match &about.look {
-                Look::Kernel(seen) => {
+                Look::Kernel(seen, _) => {
                     let (cgroup, host) = (about.cgroup.as_deref(), self.host.as_ref());
                     kernel_facts(seen, cgroup, &about.containment, host, set);
                     None
@@ -158,14 +157,14 @@ impl Learner {
         }
     }
 
-    /// Supplementary groups as in the look; where there are more than it holds, those of now, if nothing has changed.
+    /// Supplementary groups as in the look; where there are more than it holds, those of procfs, if nothing has changed since.
     fn groups(&self, about: &About) -> Option<Vec<u32>> {
         match &about.look {
             Look::Procfs(seen) => Some(seen.status.groups.clone()),
-            Look::Kernel(seen) => match seen.task.supplementary_groups() {
+            Look::Kernel(seen, many) => match seen.task.supplementary_groups() {
                 Some(groups) => Some(groups.to_vec()),
                 None => {
-                    let groups = Status::read(about.pid).ok()?.groups;
+                    let groups = many.clone()?;
                     let changes = self.changes(about)?;
                     (!changes.exec && !changes.credentials).then_some(groups)
                 }
@@ -185,7 +184,7 @@ impl Learner {
             draft.edit(|set| set.settle(&unix("path"), [unix(format!("path:{path}"))]));
             None
         });
-        if let (Look::Kernel(seen), Some(capture)) = (&about.look, &self.capture) {
+        if let (Look::Kernel(seen, _), Some(capture)) = (&about.look, &self.capture) {
             draft.charge("kernel:files", || {
                 let mut said = SelectorSet::default();
                 let parent = self.wanted.borrow().parent;
@@ -216,7 +215,7 @@ impl Learner {
     fn executable(&self, about: &About) -> Option<Executable> {
         let opened = Executable::of(about.pid).ok()?;
         match &about.look {
-            Look::Kernel(seen) => {
+            Look::Kernel(seen, _) => {
                 // The exec counter does not tell of a file that was put in the place of the executable.
                 let same_file = seen.task.exe.is_some_and(|recorded| opened.is(&recorded));
                 let believed = same_file && self.believes(seen);
@@ -240,11 +239,11 @@ impl Learner {
     /// Looks again at the process of an earlier look; `None` when it is gone.
     pub(super) fn look(&self, about: &About) -> Option<Look> {
         match &about.look {
-            Look::Kernel(before) => {
+            Look::Kernel(before, _) => {
                 let now = self.capture.as_ref()?.inspect(about.pid).ok().flatten()?;
                 let same_run =
                     now.task.pid_ino == before.task.pid_ino && now.task.start_time == before.task.start_time;
-                same_run.then(|| Look::Kernel(Box::new(now)))
+                same_run.then(|| Look::by_kernel(now))
             }
             // That it is the same run, its pidfd or its start time says.
             Look::Procfs(_) => Look::by_procfs(about.pid),

@@ -12,8 +12,8 @@ use crate::kernel::{Capture, Sighting, Task};
 /// A process at one instant, as far as its selectors depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Look {
-    /// By the kernel's own programs.
-    Kernel(Box<Sighting>),
+    /// By the kernel's own programs, and the supplementary groups by procfs where there are more than those tell.
+    Kernel(Box<Sighting>, Option<Vec<u32>>),
     /// By procfs, where there are none.
     Procfs(Box<Procfs>),
 }
@@ -54,6 +54,16 @@ pub(super) struct Changes {
 }
 
 impl Look {
+    /// What the kernel saw now or a moment ago.
+    pub(super) fn by_kernel(seen: Sighting) -> Self {
+        let groups = match seen.task.supplementary_groups() {
+            Some(_) => None,
+            None => Status::read(seen.task.pid).ok().map(|status| status.groups),
+        };
+        let groups = groups.filter(|groups| seen.task.may_have_groups(groups));
+        Self::Kernel(Box::new(seen), groups)
+    }
+
     /// Reads procfs; `None` when the process cannot be seen.
     pub(super) fn by_procfs(pid: u32) -> Option<Self> {
         let status = Status::read(pid).ok()?;
@@ -64,7 +74,10 @@ impl Look {
     /// What has changed since `before`, a look at the same run of the same process.
     pub(super) fn changes_since(&self, before: &Self) -> Changes {
         match (self, before) {
-            (Self::Kernel(now), Self::Kernel(before)) => Changes::of_tasks(&now.task, &before.task),
+            (Self::Kernel(now, groups), Self::Kernel(before, groups_before)) => {
+                let changes = Changes::of_tasks(&now.task, &before.task);
+                Changes { credentials: changes.credentials || groups != groups_before, ..changes }
+            }
             (Self::Procfs(now), Self::Procfs(before)) => Changes {
                 executable: now.executable != before.executable,
                 credentials: now.status != before.status,
@@ -115,7 +128,7 @@ impl About {
     /// The peer of a connection, when it connected; below grade kernel as procfs shows it now.
     pub(super) fn peer(peer: &Peer) -> Option<Self> {
         let look = match &peer.proof {
-            Proof::Kernel { connect, .. } => Look::Kernel(connect.clone()),
+            Proof::Kernel { connect, .. } => Look::by_kernel(**connect),
             Proof::Pidfd { .. } | Proof::StartTime { .. } => Look::by_procfs(peer.pid)?,
         };
         Some(Self {
@@ -132,7 +145,7 @@ impl About {
     /// Effective ids in the look: below grade kernel it is later than the connection.
     pub(super) fn ids_of_look(&self) -> (u32, u32) {
         match &self.look {
-            Look::Kernel(seen) => (seen.task.euid, seen.task.egid),
+            Look::Kernel(seen, _) => (seen.task.euid, seen.task.egid),
             Look::Procfs(seen) => (seen.status.euid, seen.status.egid),
         }
     }
@@ -141,7 +154,7 @@ impl About {
     pub(super) fn of_process(pid: u32, capture: Option<&Capture>) -> Option<Self> {
         let seen = capture.and_then(|capture| capture.inspect(pid).ok().flatten());
         let (grade, look) = match seen {
-            Some(seen) => (Grade::Kernel, Look::Kernel(Box::new(seen))),
+            Some(seen) => (Grade::Kernel, Look::by_kernel(seen)),
             None => (Grade::Pidfd, Look::by_procfs(pid)?),
         };
         let unknown = Self {
@@ -159,7 +172,7 @@ impl About {
     /// The same process at a later look.
     pub(super) fn later(&self, look: Look, capture: Option<&Capture>) -> Self {
         let (uid, gid, cgroup) = match &look {
-            Look::Kernel(seen) => {
+            Look::Kernel(seen, _) => {
                 let path = capture.and_then(|capture| capture.cgroup_path(seen.task.cgroup_id).ok());
                 (seen.task.euid, seen.task.egid, path)
             }

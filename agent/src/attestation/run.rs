@@ -99,14 +99,14 @@ impl Run {
     /// The process, where the kernel's record names it.
     pub(super) fn process(&self) -> Option<ProcessId> {
         match &self.about.look {
-            Look::Kernel(first) => Some(ProcessId::of(&first.task)),
+            Look::Kernel(first, _) => Some(ProcessId::of(&first.task)),
             Look::Procfs(_) => None,
         }
     }
 
     pub(super) fn exec_count(&self) -> Option<u64> {
         match &self.about.look {
-            Look::Kernel(first) => Some(first.task.exec_count),
+            Look::Kernel(first, _) => Some(first.task.exec_count),
             Look::Procfs(_) => None,
         }
     }
@@ -125,7 +125,7 @@ impl Run {
     /// A descriptor of the process, if it is still there.
     fn pidfd(&self) -> Option<OwnedFd> {
         match &self.about.look {
-            Look::Kernel(first) => pidfd_of(self.about.pid, first.task.pid_ino?),
+            Look::Kernel(first, _) => pidfd_of(self.about.pid, first.task.pid_ino?),
             Look::Procfs(_) => self.peer.as_ref()?.upgrade()?.pidfd(),
         }
     }
@@ -133,7 +133,7 @@ impl Run {
     /// Whether a record of a connection is of this run, unchanged.
     pub(super) fn is_of(&self, record: &Sighting) -> bool {
         match &self.about.look {
-            Look::Kernel(first) => {
+            Look::Kernel(first, _) => {
                 record.task.unchanged_since(&first.task)
                     && (record.executable, record.launcher) == (first.executable, first.launcher)
                     // More groups than a record holds are not compared.
@@ -213,7 +213,7 @@ impl Run {
     pub(super) fn newest_task(&self) -> Option<Task> {
         let facts = self.facts();
         match facts.changed.as_ref().map_or(&self.about.look, |changed| &changed.look) {
-            Look::Kernel(seen) => Some(seen.task),
+            Look::Kernel(seen, _) => Some(seen.task),
             Look::Procfs(_) => None,
         }
     }

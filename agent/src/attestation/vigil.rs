@@ -136,7 +136,8 @@ fn suspects(learner: &Learner, runs: Vec<Arc<Run>>) -> Vec<Arc<Run>> {
             Some(snapshot.tasks.into_iter().map(|task| (task.pid, task)).collect())
         });
     let differs = |run: &Arc<Run>| match (&listed, run.newest_task()) {
-        (Some(listed), Some(before)) => {
+        // A list has no more groups than a record.
+        (Some(listed), Some(before)) if before.supplementary_groups().is_some() => {
             listed.get(&before.pid).is_none_or(|now| !now.unchanged_since(&before))
         }
         _ => run.has_ended() || learner.look(&run.about).is_none_or(|look: Look| run.news(&look).any()),

@@ -95,6 +95,12 @@ impl Task {
         self.groups.get(..self.group_count as usize)
     }
 
+    /// Whether these, in the kernel's order, may be its supplementary groups, as far as the record tells.
+    pub fn may_have_groups(&self, groups: &[u32]) -> bool {
+        let recorded = self.groups.get(..self.group_count as usize).unwrap_or(&self.groups);
+        groups.len() == self.group_count as usize && groups.starts_with(recorded)
+    }
+
     /// Whether this is the run that `before` was, with all that attestation learns from a task as it was. Thread,
     /// time, name and parent may differ.
     pub fn unchanged_since(&self, before: &Self) -> bool {
@@ -288,6 +294,10 @@ mod tests {
         for count in [17, u32::MAX] {
             assert_eq!(of(count).supplementary_groups(), None);
         }
+        let more: Vec<u32> = (0..17).collect();
+        assert!(of(17).may_have_groups(&more) && of(2).may_have_groups(&more[..2]));
+        assert!(!of(18).may_have_groups(&more) && !of(16).may_have_groups(&more[1..]));
+        assert!(!of(17).may_have_groups(&more.iter().map(|gid| gid + 1).collect::<Vec<_>>()));
     }
 
     #[test]

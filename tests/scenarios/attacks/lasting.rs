@@ -153,6 +153,42 @@ async fn a_group_that_is_given_up_is_noticed() {
     watched.ends(Code::PermissionDenied, GROUP).await;
 }
 
+/// More groups than the kernel's record of a process holds.
+#[tokio::test]
+async fn a_group_that_is_given_up_is_noticed_among_many() {
+    require!(Need::Agent, Need::Root, Need::ConnectHook);
+    let many = |last: u32| {
+        let groups: Vec<String> = (GID..GID + 19).chain([last]).map(|gid| gid.to_string()).collect();
+        steps(["regroup", &groups.join(",")])
+    };
+    let (kept, other) = (GID + 100, GID + 200);
+    let selector = format!("unix:supplementary_gid:{kept}");
+    let entries = |_: &Programs<'_>| vec![entry(GROUP, &[&selector])];
+    let connected = Connected::new(0, entries, &many(kept), &[many(other), steps(["hold"])].concat());
+    let mut watched = connected.watch().await;
+    watched.hears_of(GROUP).await;
+    connected.go_on();
+    watched.ends(Code::PermissionDenied, GROUP).await;
+}
+
+/// Before the agent looks at everybody by itself.
+#[tokio::test]
+async fn a_call_right_after_a_change_is_judged_by_the_change() {
+    require!(Need::Agent, Need::Root, Need::ConnectHook);
+    for _ in 0..3 {
+        let entries = |_: &Programs<'_>| vec![entry_of_user(ROOT, 0)];
+        let then = steps(["become", &user::STRANGER.to_string(), "hold"]);
+        let mut connected = Connected::new(0, entries, &[], &then);
+        connected.watch().await.hears_of(ROOT).await;
+        connected.go_on();
+        connected.actor.wait("become");
+        match grpc::server_streaming(&connected.channel, FETCH_SVID, &[HEADER]).await {
+            Ok(stream) => _ = Watched { stream }.next().await.expect_err("it has lost its identity"),
+            Err(status) => assert_eq!(status.code(), Code::PermissionDenied),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_cgroup_that_is_left_is_noticed() {
     require!(Need::Agent, Need::Root, Need::ConnectHook, Need::Cgroup2);

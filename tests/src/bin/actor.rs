@@ -35,7 +35,7 @@
 //! | `retire` | ends its first thread; a second one goes on |
 //! | `hand PATH` | sends the socket to who listens at PATH |
 //! | `become UID` | takes another user id, for good |
-//! | `regroup GID` | has that supplementary group and no other |
+//! | `regroup GID,GID...` | has those supplementary groups and no other |
 //! | `hold` | waits to be killed |
 #![expect(unsafe_code, reason = "inherits a descriptor, and ends one thread alone")]
 
@@ -151,7 +151,11 @@ impl Actor {
                     let uid = Uid::from_raw(argument()?.parse()?);
                     setresuid(uid, uid, uid)?;
                 }
-                "regroup" => setgroups(&[Gid::from_raw(argument()?.parse()?)])?,
+                "regroup" => {
+                    let groups = argument()?;
+                    let groups = groups.split(',').map(|gid| gid.parse().map(Gid::from_raw));
+                    setgroups(&groups.collect::<Result<Vec<_>, _>>()?)?;
+                }
                 "hold" => hold(),
                 _ => bail!("{step} is no step"),
             }
