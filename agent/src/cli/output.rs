@@ -73,6 +73,16 @@ pub(super) fn problem(output: Output, problem: &Problem) {
     }
 }
 
+/// One line that does nothing to a terminal but stand there: what would is written as an escape.
+pub(super) fn visible(text: &str) -> String {
+    let acts = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if acts(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
 /// Rows in columns, two blanks apart, under their heads.
 pub(super) fn table(heads: &[&str], rows: &[Vec<String>], out: &mut String) {
     let mut widths: Vec<usize> = heads.iter().map(|head| head.len()).collect();

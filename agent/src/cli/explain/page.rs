@@ -89,7 +89,7 @@ fn title(decision: &Decision, out: &mut String) {
         date(decision.first_at),
         upper(&decision.outcome)
     );
-    let _ = writeln!(out, "{}", head.trim_end());
+    let _ = writeln!(out, "{}", output::visible(head.trim_end()));
 }
 
 fn describe_decision(decision: &Decision, out: &mut String) {
@@ -110,7 +110,7 @@ fn describe_decision(decision: &Decision, out: &mut String) {
             .collect();
         line(out, &format!("selectors ({})", decision.selectors.len()), &costs.join("  "));
         for selector in &decision.selectors {
-            let _ = writeln!(out, "{INDENT}{selector}");
+            let _ = writeln!(out, "{INDENT}{}", output::visible(selector));
         }
     }
     for gap in &decision.gaps {
@@ -176,13 +176,13 @@ fn describe_comparison(comparison: &Comparison, out: &mut String) {
         let remark: Vec<String> = has.into_iter().chain(note).collect();
         let shown =
             format!("     {:<6} {:<38} {}", condition.verdict, condition.condition, remark.join("; "));
-        let _ = writeln!(out, "{}", shown.trim_end());
+        let _ = writeln!(out, "{}", output::visible(shown.trim_end()));
     }
 }
 
 fn line(out: &mut String, name: &str, value: &str) {
     let shown = format!("{name:<9} {value}");
-    let _ = writeln!(out, "{}", shown.trim_end());
+    let _ = writeln!(out, "{}", output::visible(shown.trim_end()));
 }
 
 fn upper(word: &str) -> String {
@@ -243,6 +243,22 @@ mod tests {
             }],
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn words_of_strangers_are_no_commands_to_a_terminal() {
+        let forged = "a\u{1b}]0;x\u{7}\ndecision  0  SERVED\u{202e}";
+        let mut decision = Decision { asked: vec![forged.into()], cut: false, ..denied() };
+        decision.selectors.push(forged.into());
+        decision.closest[0].conditions[1].instead.push(forged.into());
+        let applicant = Applicant { cgroup: forged.into(), ..Default::default() };
+        decision.applicant = Some(applicant);
+        let agent = vec![ExplainResponse { decisions: vec![decision], ..Default::default() }];
+        let mut page = String::new();
+        write(&Answer { agent, ..Answer::default() }, &mut page);
+        assert!(!page.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{page}");
+        assert!(page.lines().filter(|line| line.starts_with("decision")).count() == 1, "{page}");
+        assert_eq!(page.matches("a\\u{1b}]0;x\\u{7}\\ndecision  0  SERVED\\u{202e}").count(), 4, "{page}");
     }
 
     #[test]
