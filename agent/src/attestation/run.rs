@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::{OnceCell, watch};
@@ -31,6 +34,8 @@ pub struct Run {
     /// Whom limits count.
     pub(super) caller: CallerKey,
     pub(super) judging: tokio::sync::Mutex<()>,
+    /// Somebody waits to judge it, and has not looked yet.
+    summoned: AtomicBool,
     /// Set once the local facts are learned.
     pub(super) attested: OnceCell<()>,
     standing: watch::Sender<Arc<Standing>>,
@@ -66,6 +71,7 @@ impl Run {
             caller: peer.caller_key(),
             about,
             judging: tokio::sync::Mutex::default(),
+            summoned: AtomicBool::new(false),
             attested: OnceCell::new(),
             standing: watch::Sender::default(),
             unheard: watch::Sender::default(),
@@ -94,6 +100,16 @@ impl Run {
 
     pub fn is_gone(&self) -> bool {
         self.facts().gone
+    }
+
+    /// Whether a judge is to be sent for: not while one waits who has not looked yet.
+    pub(super) fn summon(&self) -> bool {
+        !self.summoned.swap(true, Ordering::AcqRel)
+    }
+
+    /// A judge begins to look.
+    pub(super) fn looked_at(&self) {
+        self.summoned.store(false, Ordering::Release);
     }
 
     /// The process, where the kernel's record names it.

@@ -31,7 +31,8 @@ impl Attestor {
     pub fn observe(self: &Arc<Self>, events: &[KernelEvent]) {
         let seen = self.runs.observe(events);
         self.metrics.ended.inc_by(seen.ended);
-        for run in seen.touched {
+        // However often it changes, one waits for its turn to look.
+        for run in seen.touched.into_iter().filter(|run| run.summon()) {
             let attestor = Arc::clone(self);
             tokio::spawn(async move { attestor.judge(&run).await });
         }
@@ -71,6 +72,7 @@ impl Attestor {
     /// Looks at one process, and takes from its connections what is not true any more.
     pub(super) async fn judge(&self, run: &Arc<Run>) {
         let _one_at_a_time = run.judging.lock().await;
+        run.looked_at();
         if run.is_gone() {
             return;
         }
