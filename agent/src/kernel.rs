@@ -26,6 +26,7 @@ pub use error::Error;
 pub use events::{EventSource, KernelEvent};
 pub use origin::{Provenance, Sighting};
 pub use pins::{PinFault, instance_directory, is_bpffs, unpin};
+pub use system::since_boot;
 pub use task::{FileId, Namespaces, Parent, Seccomp, Task};
 
 /// How the kernel programs are attached.

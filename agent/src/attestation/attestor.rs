@@ -27,7 +27,7 @@ use super::{
     turns::{Turn, Turns},
     witness::Witness,
 };
-use crate::kernel::{Capture, Namespaces};
+use crate::kernel::{Capture, Namespaces, Task, since_boot};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttestorConfig {
@@ -45,6 +45,9 @@ pub struct AttestorConfig {
     /// Processes that are remembered though nobody is connected.
     pub remembered: usize,
 }
+
+/// A record that is no older is as good as a look.
+const FRESH: Duration = Duration::from_millis(1);
 
 /// What was learned of one process.
 #[derive(Debug, Clone)]
@@ -158,7 +161,7 @@ impl Attestor {
             return Err(error);
         }
         // It may have changed between its connect() and now, and nobody looks at one that nobody uses.
-        if known {
+        if known && peer.record().is_none_or(|record| age(record) > FRESH) {
             self.judge(&run).await;
         }
         peer.check_alive()?;
@@ -169,7 +172,7 @@ impl Attestor {
         Ok(run)
     }
 
-    /// Looks at the process of a run once more: before it is told something that it did not wait for.
+    /// Looks at the process of a run once more, before one more call of it is answered.
     pub async fn confirm(&self, run: &Arc<Run>) {
         self.judge(run).await;
     }
@@ -263,6 +266,10 @@ impl Attestor {
             }
         });
     }
+}
+
+fn age(record: &Task) -> Duration {
+    since_boot().saturating_sub(record.recorded_at)
 }
 
 async fn tell_late(run: Weak<Run>, work: JoinHandle<()>, draft: Arc<Draft>) {

@@ -227,7 +227,7 @@ pub(super) fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 /// Time since boot, suspended time included: the clock of every record.
-pub(super) fn since_boot() -> Duration {
+pub fn since_boot() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes one timespec. It cannot fail: the clock exists on every kernel that has BPF.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
