@@ -189,6 +189,24 @@ async fn a_call_right_after_a_change_is_judged_by_the_change() {
     }
 }
 
+/// Several times, since the agent may by chance look at everybody in between.
+#[tokio::test]
+async fn a_push_right_after_a_change_is_judged_by_the_change() {
+    require!(Need::Agent, Need::Root, Need::ConnectHook);
+    for _ in 0..4 {
+        let entries = |_: &Programs<'_>| vec![entry_of_user(ROOT, 0)];
+        let then = steps(["become", &user::STRANGER.to_string(), "hold"]);
+        let mut connected = Connected::new(0, entries, &[], &then);
+        let mut watched = connected.watch().await;
+        watched.hears_of(ROOT).await;
+        connected.go_on();
+        connected.actor.wait("become");
+        connected.stage.agent.cli(None, &["svid", "rotate", "--all"]);
+        let status = watched.next().await.expect_err("nothing is pushed any more");
+        assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_cgroup_that_is_left_is_noticed() {
     require!(Need::Agent, Need::Root, Need::ConnectHook, Need::Cgroup2);
