@@ -47,6 +47,8 @@ pub(super) struct Changes {
     pub(super) exec: bool,
     /// The file that the kernel calls its executable, or its name, without an exec.
     pub(super) executable: bool,
+    /// Something about that file, perhaps its content.
+    pub(super) touched: bool,
     pub(super) credentials: bool,
     pub(super) cgroup: bool,
     /// Namespaces, seccomp.
@@ -92,9 +94,14 @@ impl Look {
 
 impl Changes {
     fn of_tasks(now: &Task, before: &Task) -> Self {
+        let same_file = match (&now.exe, &before.exe) {
+            (Some(now), Some(before)) => now.is_same_file(before),
+            (now, before) => now.is_none() && before.is_none(),
+        };
         let mut changes = Self {
             exec: now.exec_count != before.exec_count,
-            executable: now.exe != before.exe,
+            executable: !same_file,
+            touched: same_file && now.exe != before.exe,
             credentials: (now.uid, now.gid, now.euid, now.egid)
                 != (before.uid, before.gid, before.euid, before.egid)
                 || now.supplementary_groups() != before.supplementary_groups()
@@ -116,7 +123,7 @@ impl Changes {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self { exec: true, .. } => "exec",
-            Self { executable: true, .. } => "executable",
+            Self { executable: true, .. } | Self { touched: true, .. } => "executable",
             Self { credentials: true, .. } => "credentials",
             Self { cgroup: true, .. } => "cgroup",
             _ => "confinement",
@@ -190,7 +197,7 @@ mod tests {
     use super::*;
 
     fn changed(change: impl FnOnce(&mut Identity)) -> Changes {
-        let before = Identity { tgid: 7, group_count: 20, ..Identity::default() };
+        let before = Identity { tgid: 7, exe_inode: 5, group_count: 20, ..Identity::default() };
         let mut now = before;
         change(&mut now);
         Changes::of_tasks(&Task::from(&now), &Task::from(&before))
@@ -202,6 +209,7 @@ mod tests {
         for (word, change) in [
             ("exec", changed(|now| now.exec_count += 1)),
             ("executable", changed(|now| now.exe_inode = 9)),
+            ("executable", changed(|now| now.exe_ctime_sec = 9)),
             ("credentials", changed(|now| now.euid = 1)),
             ("cgroup", changed(|now| now.cgroup_id = 1)),
             ("confinement", changed(|now| now.net_namespace = 1)),

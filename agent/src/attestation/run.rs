@@ -244,7 +244,7 @@ impl Run {
         let facts = self.facts();
         let mut carried = facts.local.part(|selector| is_one_of(&OF_BIRTH, selector));
         if !changes.exec && !changes.executable {
-            carried.extend(&facts.local.part(|selector| is_one_of(&OF_EXECUTABLE, selector)));
+            carried.extend(&facts.local.part(is_of_executable));
         }
         let same_container = later.containment == self.about.containment && !changes.confinement;
         for (kind, testimony) in &facts.testimony {
@@ -307,6 +307,11 @@ impl Run {
     fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a selector speaks of the file that the process executes.
+pub(super) fn is_of_executable(selector: &Selector) -> bool {
+    is_one_of(&OF_EXECUTABLE, selector)
 }
 
 fn is_one_of(fields: &[(&str, &str)], selector: &Selector) -> bool {

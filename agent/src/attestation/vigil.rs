@@ -14,7 +14,12 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{attestor::Attestor, learner::Learner, look::Look, run::Run};
+use super::{
+    attestor::Attestor,
+    learner::Learner,
+    look::Look,
+    run::{Run, is_of_executable},
+};
 use crate::kernel::{KernelEvent, Task};
 
 /// How often every process that is connected is looked at.
@@ -62,8 +67,15 @@ impl Attestor {
         let Ok(suspects) = spawn_blocking(move || suspects(&learner, runs)).await else { return };
         let mut judging = JoinSet::new();
         for run in suspects {
+            // Who could not be judged in time before has nothing to lose, and would keep all others waiting.
+            let waits = run.is_settled();
             let attestor = Arc::clone(self);
-            judging.spawn(async move { attestor.judge(&run).await });
+            let judge = async move { attestor.judge(&run).await };
+            if waits {
+                judging.spawn(judge);
+            } else {
+                tokio::spawn(judge);
+            }
         }
         judging.join_all().await;
         self.metrics.sweeps.observe(started.elapsed().as_secs_f64());
@@ -97,8 +109,8 @@ impl Attestor {
             return;
         }
         let later = run.about.later(look, self.learner.capture.as_deref());
-        let carried = run.carried_over(since, &later);
-        let other_file = since.exec || since.executable;
+        let mut carried = run.carried_over(since, &later);
+        let other_file = since.exec || since.executable || since.touched;
         let draft = Arc::new(if other_file { Learner::draft() } else { Learner::draft_without_files() });
         let learned = timeout(JUDGED_WITHIN, async {
             let turn = self.turns.take(run.caller.clone()).await.ok()?;
@@ -114,6 +126,10 @@ impl Attestor {
         });
         let whole = learned.await.ok().flatten().is_some();
         let (mut set, _) = draft.read();
+        if whole && since.touched {
+            // Until they are learned anew the facts of the file before it was touched stay.
+            carried = carried.part(|selector| !is_of_executable(selector));
+        }
         set.extend(&carried);
         run.changed(later.look, set, whole);
     }
