@@ -22,8 +22,8 @@ use super::{
     peer::{Grade, Peer, Refusal},
     run::Run,
     runs::Runs,
-    selector::SelectorSet,
-    testimony::{Asked, hear},
+    selector::{Selector, SelectorSet},
+    testimony::{Asked, ask, hear},
     turns::{Turn, Turns},
     witness::Witness,
 };
@@ -185,7 +185,16 @@ impl Attestor {
             spawn_blocking(move || About::of_process(pid, learner.capture.as_deref())).await.ok()??;
         let draft = Arc::new(Learner::draft());
         let _ = timeout(self.config.timeout, self.learning(None, &about, &draft)).await;
-        let (selectors, costs) = draft.read();
+        let (mut selectors, mut costs) = draft.read();
+        let subject = about.subject(about.pidfd());
+        for asked in self.witnesses.iter().filter(|asked| asked.witness.concerns(&subject)) {
+            let (cost, said) = ask(asked, &subject).await;
+            match said {
+                Some(said) => selectors.extend(&said),
+                None => selectors.mark_gap(Selector::new(cost.attestor, "")),
+            }
+            costs.push(cost);
+        }
         Some(Attested { pid, grade: about.grade, selectors: Arc::new(selectors), costs })
     }
 

@@ -1,11 +1,12 @@
 //! One look at a process, and what differs between two of them.
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use super::{
     container::Containment,
-    peer::{Grade, Peer, Proof, containment, procfs_cgroup},
+    peer::{Grade, Peer, Proof, containment, pidfd_of, procfs_cgroup},
     proc_status::Status,
+    witness::Subject,
 };
 use crate::kernel::{Capture, Sighting, Task};
 
@@ -154,6 +155,25 @@ impl About {
         match &self.look {
             Look::Kernel(seen, _) => (seen.task.euid, seen.task.egid),
             Look::Procfs(seen) => (seen.status.euid, seen.status.egid),
+        }
+    }
+
+    /// What a witness is asked about; `pidfd` holds the process's number meanwhile.
+    pub(super) fn subject(&self, pidfd: Option<OwnedFd>) -> Subject {
+        Subject {
+            pid: self.pid,
+            uid: self.uid,
+            cgroup: self.cgroup.clone(),
+            containment: self.containment.clone(),
+            pidfd: pidfd.map(Arc::new),
+        }
+    }
+
+    /// A descriptor of the process, if the kernel's look names it and it is still there.
+    pub(super) fn pidfd(&self) -> Option<OwnedFd> {
+        match &self.look {
+            Look::Kernel(seen, _) => pidfd_of(self.pid, seen.task.pid_ino?),
+            Look::Procfs(_) => None,
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::OwnedFd,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +14,7 @@ use super::{
     draft::Cost,
     learner::{OF_BIRTH, OF_EXECUTABLE, SLOW},
     look::{About, Changes, Look},
-    peer::{CallerKey, Grade, Peer, pidfd_of},
+    peer::{CallerKey, Grade, Peer},
     selector::{Selector, SelectorSet},
     standing::Standing,
     witness::Subject,
@@ -129,21 +128,8 @@ impl Run {
 
     /// What a witness is asked about.
     pub(super) fn subject(&self) -> Subject {
-        Subject {
-            pid: self.about.pid,
-            uid: self.about.uid,
-            cgroup: self.about.cgroup.clone(),
-            containment: self.about.containment.clone(),
-            pidfd: self.pidfd().map(Arc::new),
-        }
-    }
-
-    /// A descriptor of the process, if it is still there.
-    fn pidfd(&self) -> Option<OwnedFd> {
-        match &self.about.look {
-            Look::Kernel(first, _) => pidfd_of(self.about.pid, first.task.pid_ino?),
-            Look::Procfs(_) => self.peer.as_ref()?.upgrade()?.pidfd(),
-        }
+        let peer = self.peer.as_ref().and_then(Weak::upgrade);
+        self.about.subject(self.about.pidfd().or_else(|| peer?.pidfd()))
     }
 
     /// Whether a record of a connection is of this run, unchanged.

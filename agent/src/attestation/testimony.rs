@@ -15,7 +15,7 @@ use super::{
     learner::Learner,
     run::Run,
     selector::SelectorSet,
-    witness::{Silence, Witness},
+    witness::{Silence, Subject, Witness},
 };
 
 /// From one question to the next, while a witness is silent: doubled each time.
@@ -29,6 +29,28 @@ pub(super) struct Asked {
     pub(super) turns: Arc<Semaphore>,
     /// One question takes no longer.
     pub(super) deadline: Duration,
+}
+
+/// How long somebody who only wants to see waits for one witness: less than a command does.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Asks one witness once.
+pub(super) async fn ask(asked: &Asked, subject: &Subject) -> (Cost, Option<SelectorSet>) {
+    let (kind, started) = (asked.witness.kind(), Instant::now());
+    let question = async {
+        let _turn = asked.turns.acquire().await;
+        asked.witness.testify(subject).await
+    };
+    let answer = timeout(PATIENCE.min(asked.deadline), question).await;
+    let answer = answer.unwrap_or_else(|_| Err(Silence::new("no answer yet")));
+    let took = started.elapsed();
+    match answer {
+        Ok(said) => {
+            let said = said.into_iter().filter(|selector| selector.kind() == kind).collect();
+            (Cost { attestor: kind, took, gap: None }, Some(said))
+        }
+        Err(silence) => (Cost { attestor: kind, took, gap: Some(silence.reason) }, None),
+    }
 }
 
 /// Asks one witness about a run, again and again while it is silent, and as long as somebody holds the run.

@@ -161,3 +161,15 @@ async fn a_process_that_ends_loses_everything() {
     assert!(standing.gone && standing.selectors.is_empty());
     assert!(attestor.attest(&peer).await.is_ok(), "another connection of a live process is another run");
 }
+
+#[tokio::test]
+async fn a_process_is_described_with_what_witnesses_say_and_with_a_gap_for_who_is_silent() {
+    let shy = Arc::new(Shy::default());
+    let attestor = attestor(vec![shy.clone()]);
+    let label = Selector::new("docker", "label:tier:web");
+    let silent = attestor.describe(std::process::id()).await.unwrap();
+    assert!(!silent.selectors.contains(&label) && !silent.selectors.surely_lacks(&label));
+    assert!(silent.costs.iter().any(|cost| cost.attestor == "docker" && cost.gap.is_some()));
+    shy.speaks.store(true, Ordering::Relaxed);
+    assert!(attestor.describe(std::process::id()).await.unwrap().selectors.contains(&label));
+}

@@ -11,19 +11,26 @@ pub fn advice(comparison: &Comparison, origin: Option<&Origin>) -> Vec<String> {
         None => format!("the file of entry {}", comparison.entry.id),
     };
     let unmet = comparison.lines.iter().filter(|line| line.verdict != Verdict::Met);
-    unmet.map(|line| of_line(line, &file)).collect()
+    let conditions = comparison.lines.iter().filter(|line| matches!(line.condition, Condition::Has(_)));
+    // An entry needs a selector.
+    let or_without =
+        if conditions.count() > 1 { format!(", or take it out in {file}") } else { String::new() };
+    unmet.map(|line| of_line(line, &file, &or_without)).collect()
 }
 
-fn of_line(line: &Line, file: &str) -> String {
+fn of_line(line: &Line, file: &str, or_without: &str) -> String {
     match (&line.condition, line.verdict) {
         (Condition::Has(selector), Verdict::Unknown) => format!(
-            "{selector} cannot be learned of this process now; see its gaps for the reason, or take it out in {file}"
+            "{selector} cannot be learned of this process now; see its gaps for the reason{or_without}"
         ),
         (Condition::Has(selector), _) => match line.instead.first() {
             Some(instead) => {
-                format!("run the process so that it has {selector}, or edit {file}: {selector} -> {instead}")
+                format!(
+                    "run the process so that it has {selector}; if it is meant to have an identity as it is, write an \
+                     entry with {instead} (in {file} the identity would move to it)"
+                )
             }
-            None => format!("run the process so that it has {selector}, or take it out in {file}"),
+            None => format!("run the process so that it has {selector}{or_without}"),
         },
         (Condition::Lacks(_), Verdict::Unknown) => {
             format!(
@@ -35,10 +42,13 @@ fn of_line(line: &Line, file: &str) -> String {
             format!("this process is meant to be excluded; if not, take `{}` out in {file}", line.condition)
         }
         (Condition::AttestedBy(kind), Verdict::Unknown) => {
-            format!("see why the attestor of {kind} cannot be heard: vouch doctor; or edit {file}")
+            format!("see above why {kind} could not be heard; or take {kind} out of attested_by in {file}")
         }
         (Condition::AttestedBy(kind), _) => {
-            format!("run the process where {kind} knows it, or take {kind} out of attested_by in {file}")
+            format!(
+                "run the process where {kind} knows it, or take {kind} out of attested_by in {file} (then nobody needs to \
+                 have vouched for it)"
+            )
         }
         (Condition::Until(_), _) => {
             format!("move its expiry (entryExpiry, expires_at) in {file}, or remove it")

@@ -279,7 +279,9 @@ fn advice_says_where_the_entry_is_written() {
     let origin = Origin { file: Path::new("/etc/vouch/entries.toml").into(), line: 12 };
     assert_eq!(
         advice(&found[0], Some(&origin)),
-        ["run the process so that it has unix:uid:1000, or edit /etc/vouch/entries.toml:12: \
-          unix:uid:1000 -> unix:uid:1001"]
+        [
+            "run the process so that it has unix:uid:1000; if it is meant to have an identity as it is, write an entry with \
+          unix:uid:1001 (in /etc/vouch/entries.toml:12 the identity would move to it)"
+        ]
     );
 }
