@@ -221,6 +221,40 @@ mod tests {
         assert!(known.oldest_first.len() <= LOOKED_THROUGH, "{}", known.oldest_first.len());
     }
 
+    #[test]
+    fn events_name_the_runs_in_use_that_they_touch_and_end_those_of_a_process_that_leaves() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let peer = Arc::new(Peer::of(&ours, None, Grade::Peercred).unwrap());
+        let run = Arc::new(Run::new(&peer, About::peer(&peer).unwrap()));
+        let runs = Runs::new(8);
+        runs.lock().insert(ProcessId::of(&task(1)), &run);
+        let touched = |event| runs.observe(&[event]).touched.len();
+        assert_eq!(touched(KernelEvent::Fork(task(1))), 0);
+        assert_eq!(touched(KernelEvent::Exec(task(2))), 0, "another process");
+        assert_eq!(touched(KernelEvent::Exec(task(1))), 1);
+        assert_eq!(touched(KernelEvent::CgroupMove(task(1))), 1);
+        assert!(!run.is_gone());
+        assert_eq!(runs.observe(&[KernelEvent::Exit(task(1))]).ended, 1);
+        assert!(run.is_gone());
+        assert_eq!(touched(KernelEvent::Exec(task(1))), 0, "it is forgotten");
+    }
+
+    #[test]
+    fn a_run_that_nobody_uses_is_let_go_to_make_room_and_one_in_use_is_not() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let peer = Arc::new(Peer::of(&ours, None, Grade::Peercred).unwrap());
+        let about = About::peer(&peer).unwrap();
+        let used = Arc::new(Run::new(&peer, about.clone()));
+        let mut known = Known::default();
+        known.insert(ProcessId::of(&task(0)), &used);
+        for number in 1..4 {
+            known.make_room(2);
+            known.insert(ProcessId::of(&task(number)), &Arc::new(Run::new(&peer, about.clone())));
+        }
+        assert_eq!((known.by_process.len(), known.evicted), (2, 2));
+        assert!(known.by_process.contains_key(&ProcessId::of(&task(0))));
+    }
+
     fn task(number: u64) -> Task {
         Task::from(&vouch_abi::Identity { pid_inode: 1 + number, ..vouch_abi::Identity::default() })
     }
