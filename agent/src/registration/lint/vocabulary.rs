@@ -161,7 +161,13 @@ pub(super) fn fault_of_value(kind: &str, field: &str, value: &str) -> Option<Str
             (!digits).then(|| "a decimal number, such as slurm:job_id:42".to_owned())
         }
         ("unix", "path") => absolute("unix:path:/usr/bin/web"),
-        ("kernel", "cgroup") => absolute("kernel:cgroup:/system.slice/web.service"),
+        ("systemd", "id") => {
+            (!value.contains('.')).then(|| format!("a unit's whole name, such as systemd:id:{value}.service"))
+        }
+        ("kernel", "cgroup") => match value.strip_prefix("/sys/fs/cgroup/") {
+            Some(rest) => Some(format!("from the root of cgroup2, such as kernel:cgroup:/{rest}")),
+            None => absolute("kernel:cgroup:/system.slice/web.service"),
+        },
         ("unix", "sha256") => {
             let hex = value.len() == 64 && is_hex(value);
             (!hex).then(|| "64 hexadecimal digits in lower case".to_owned())
