@@ -7,7 +7,7 @@ use serde_json::Value;
 use vouch_tests::{
     Agent, Need, Settings,
     agent::{binary, temporary_dir},
-    child, require, schema,
+    child, entry, require, schema,
     settings::entry_of_user,
     user,
 };
@@ -60,6 +60,22 @@ fn a_healthy_agent_passes() {
     let text = agent.cli(None, &["doctor"]);
     let text = String::from_utf8_lossy(&text.stdout);
     assert!(text.starts_with("agent\n  ok    it answers") && text.contains("0 FAIL"), "{text}");
+}
+
+#[test]
+fn an_attestor_that_entries_need_and_that_is_not_there_is_warned_of() {
+    require!(Need::Agent, Need::Root);
+    let labelled = entry("spiffe://example.org/labelled", &["docker:label:app:web"]);
+    for (entries, warned) in [(vec![labelled], true), (vec![entry_of_user(WEB, 0)], false)] {
+        let nowhere = "/nowhere/docker.sock";
+        let settings = Settings::new(entries).set("attest.docker.socket", nowhere);
+        let agent = Agent::start(settings.set("attest.docker.podman_socket", nowhere));
+        let document = examined(&doctor(&agent, None, &[]));
+        let of_docker =
+            |check: &&&Value| check["text"].as_str().is_some_and(|text| text.starts_with("docker is"));
+        let warnings = checks(&document, "warn");
+        assert_eq!(warnings.iter().filter(of_docker).count(), usize::from(warned), "{warnings:#?}");
+    }
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub(super) fn examine(node: &Node, now: SystemTime) -> Vec<Check> {
     checks.extend(process(node));
     checks.extend(state(node));
     checks.extend(entries(node, now));
+    checks.extend(attestors(node));
     checks.extend(issuer(node, now));
     checks.extend(node.facts(now).iter().filter(|fact| !is_told_elsewhere(fact)).map(of_fact));
     checks
@@ -40,6 +41,9 @@ fn kernel(node: &Node) -> Vec<Check> {
         hooks().filter(|hook| hook.state == HookState::Attached).map(|hook| hook.name).collect();
     if !attached.is_empty() {
         checks.push(ok("kernel", format!("hooks attached: {}", attached.join(", "))));
+    }
+    if let Some(place) = node.capture.as_ref().and_then(|capture| capture.pinned_at()) {
+        checks.push(fact("kernel", format!("hooks outlive the agent, pinned at {}", place.display())));
     }
     for hook in hooks() {
         if let HookState::Off(reason) = &hook.state {
@@ -190,6 +194,36 @@ fn of_fact(fact: &Fact) -> Check {
         text: fact.text.clone(),
         fix: fact.fix.clone(),
     }
+}
+
+/// Whether those can be asked whom entries want to be asked.
+fn attestors(node: &Node) -> Vec<Check> {
+    let (index, attest) = (node.entries.current(), &node.config.attest);
+    let bus = Path::new("/run/dbus/system_bus_socket");
+    let kinds: [(&str, bool, &[&Path]); 3] = [
+        ("docker", attest.docker.enabled, &[&attest.docker.socket, &attest.docker.podman_socket]),
+        ("systemd", attest.systemd.enabled, &[bus]),
+        ("slurm", attest.slurm.enabled, &[]),
+    ];
+    let check = |(kind, enabled, sockets): (&str, bool, &[&Path])| {
+        let there: Vec<String> =
+            sockets.iter().filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
+        let (missing, fix) = if !enabled {
+            ("switched off", "switch it on in [attest], or let entries do without it")
+        } else if there.is_empty() && !sockets.is_empty() {
+            (
+                "not here: there is no socket of it",
+                "start it, or name its socket in [attest]; until then entries that name it match nobody",
+            )
+        } else {
+            return ok("attestors", format!("{kind} {}", there.join(", ")).trim_end().to_owned());
+        };
+        match index.asks_of(kind) {
+            true => warn("attestors", "W0412", format!("{kind} is {missing}, and entries name it"), fix),
+            false => fact("attestors", format!("{kind} is {missing}; no entry names it")),
+        }
+    };
+    kinds.into_iter().map(check).collect()
 }
 
 fn ok(group: &str, text: String) -> Check {

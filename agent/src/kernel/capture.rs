@@ -3,6 +3,7 @@ use std::{
     fs::File,
     io::{self, Read},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -57,7 +58,7 @@ pub struct Capture {
     /// Holds programs and links of the other hooks.
     _ebpf: Ebpf,
     /// Holds the directory of the pins.
-    _pins: Option<Pins>,
+    pins: Option<Pins>,
 }
 
 /// One kernel program.
@@ -152,14 +153,14 @@ impl Capture {
             tcp_since: (!tcp_links.is_empty()).then(system::since_boot),
             _tcp_links: tcp_links,
             _ebpf: ebpf,
-            _pins: pins,
+            pins,
         };
         let broken = |error| Error::Object { reason: format!("its notes: {error}") };
         // Where there was no room for a note, having none is no sign of having been there before.
         if !origins_adopted || counters.total(counter::ORIGINS_LOST).map_err(broken)? == 0 {
             capture.note_those_before().map_err(broken)?;
         }
-        let events = match &capture._pins {
+        let events = match &capture.pins {
             Some(_) => {
                 let told = Told::of(&counters).map_err(broken)?;
                 EventSource::pinned(ring, counters, told).map_err(broken)?
@@ -250,6 +251,11 @@ impl Capture {
     /// Each program, attached or not.
     pub fn hooks(&self) -> &[Hook] {
         &self.hooks
+    }
+
+    /// The directory that keeps hooks and maps when the agent ends, if there is one.
+    pub fn pinned_at(&self) -> Option<&Path> {
+        self.pins.as_ref().map(Pins::here)
     }
 
     pub fn counters(&self) -> io::Result<Counters> {

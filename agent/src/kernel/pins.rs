@@ -62,6 +62,11 @@ pub(super) struct MapShape {
 }
 
 impl Pins {
+    /// Where the pins are.
+    pub(super) fn here(&self) -> &Path {
+        &self.here
+    }
+
     /// Takes the directory of an instance, which is made if need be, and looks at what is there of `maps` and
     /// `hooks`, each with its name, in the order in which they are attached. What is ours and cannot be gone on with
     /// is given up.

@@ -110,6 +110,11 @@ impl EntryIndex {
         self.entries.is_empty()
     }
 
+    /// Whether any entry, expired or not, asks anything of attestors of this type.
+    pub fn asks_of(&self, kind: &str) -> bool {
+        self.attestors.contains(kind) || self.asked.iter().any(|asked| asked.kind() == kind)
+    }
+
     /// Whether any entry, expired or not, requires or excludes `kind:field:…`, as `names("unix", "sha256")` asks:
     /// what no entry asks about need not be learned.
     pub fn names(&self, kind: &str, field: &str) -> bool {

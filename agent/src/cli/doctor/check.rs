@@ -8,8 +8,18 @@ use vouch_proto::admin;
 use crate::problem::Problem;
 
 /// What stands first; other groups follow in the order in which they were looked at.
-const ORDER: [&str; 11] = [
-    "agent", "kernel", "cgroup", "process", "sockets", "state", "entries", "issuer", "clock", "metrics",
+const ORDER: [&str; 12] = [
+    "agent",
+    "kernel",
+    "cgroup",
+    "process",
+    "sockets",
+    "state",
+    "entries",
+    "attestors",
+    "issuer",
+    "clock",
+    "metrics",
     "system",
 ];
 
