@@ -37,4 +37,4 @@ pub use peer::{CallerKey, Grade, Peer, Refusal};
 pub use run::Run;
 pub use selector::{Selector, SelectorSet};
 pub use standing::Standing;
-pub use witness::{DockerConfig, Silence, Subject, Witness, WitnessConfig, witnesses};
+pub use witness::{DockerConfig, Silence, Subject, Witness, WitnessConfig, system_bus, witnesses};

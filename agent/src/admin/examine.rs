@@ -12,7 +12,7 @@ use nix::{
 use vouch_proto::admin::{Check, Fact};
 
 use crate::{
-    attestation::Grade,
+    attestation::{self, Grade},
     config::{Hooks, IssuerKind},
     health::Node,
     kernel::HookState,
@@ -199,10 +199,10 @@ fn of_fact(fact: &Fact) -> Check {
 /// Whether those can be asked whom entries want to be asked.
 fn attestors(node: &Node) -> Vec<Check> {
     let (index, attest) = (node.entries.current(), &node.config.attest);
-    let bus = Path::new("/run/dbus/system_bus_socket");
+    let bus = attestation::system_bus();
     let kinds: [(&str, bool, &[&Path]); 3] = [
         ("docker", attest.docker.enabled, &[&attest.docker.socket, &attest.docker.podman_socket]),
-        ("systemd", attest.systemd.enabled, &[bus]),
+        ("systemd", attest.systemd.enabled, &[&bus]),
         ("slurm", attest.slurm.enabled, &[]),
     ];
     let check = |(kind, enabled, sockets): (&str, bool, &[&Path])| {

@@ -1,7 +1,6 @@
 //! Learns the selectors of a peer: once per run of a process, off the async threads, within bounds.
 
 use std::{
-    io,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -65,8 +64,6 @@ pub enum Error {
     Peer(#[from] Refusal),
     #[error("process {pid} changed its credentials since it connected")]
     Changed { pid: u32 },
-    #[error("credentials of process {pid} cannot be read")]
-    Credentials { pid: u32, source: io::Error },
     #[error("too many attestations are under way")]
     Busy,
     #[error("attestation waited longer than {0:?} for its turn")]
@@ -136,8 +133,7 @@ impl Attestor {
         self.runs.counts()
     }
 
-    /// Whether executables are worth hashing: some entry names `unix:sha256`. Holds for later attestations, and for
-    /// the processes that are known.
+    /// Which dear facts some entry names. Holds for later attestations, and for the processes that are known.
     pub fn want(&self, wanted: Wanted) {
         self.learner.wanted.send_if_modified(|before| std::mem::replace(before, wanted) != wanted);
     }
@@ -290,17 +286,11 @@ async fn tell_late(run: Weak<Run>, work: JoinHandle<()>, draft: Arc<Draft>) {
 }
 
 impl Error {
-    /// Whether asking again can give another answer.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Busy | Self::TimedOut(_))
-    }
-
     /// The number under which an operator finds it.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Peer(refusal) => refusal.code(),
             Self::Changed { .. } => "E0407",
-            Self::Credentials { .. } => "E0408",
             Self::Busy => "E0409",
             Self::TimedOut(_) => "E0410",
         }

@@ -74,6 +74,14 @@ impl Look {
         Some(Self::Procfs(Box::new(Procfs { status, executable, cgroup: procfs_cgroup(pid) })))
     }
 
+    /// As the kernel saw it.
+    pub(super) fn task(&self) -> Option<&Task> {
+        match self {
+            Self::Kernel(seen, _) => Some(&seen.task),
+            Self::Procfs(_) => None,
+        }
+    }
+
     /// What has changed since `before`, a look at the same run of the same process.
     pub(super) fn changes_since(&self, before: &Self) -> Changes {
         match (self, before) {

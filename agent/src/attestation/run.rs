@@ -63,6 +63,14 @@ struct Changed {
     whole: bool,
 }
 
+impl Facts {
+    /// In the place of what the same attestor took before.
+    fn charge(&mut self, cost: Cost) {
+        self.costs.retain(|before| before.attestor != cost.attestor);
+        self.costs.push(cost);
+    }
+}
+
 impl Run {
     pub(super) fn new(peer: &Arc<Peer>, about: About) -> Self {
         Self {
@@ -113,17 +121,11 @@ impl Run {
 
     /// The process, where the kernel's record names it.
     pub(super) fn process(&self) -> Option<ProcessId> {
-        match &self.about.look {
-            Look::Kernel(first, _) => Some(ProcessId::of(&first.task)),
-            Look::Procfs(_) => None,
-        }
+        self.about.look.task().map(ProcessId::of)
     }
 
     pub(super) fn exec_count(&self) -> Option<u64> {
-        match &self.about.look {
-            Look::Kernel(first, _) => Some(first.task.exec_count),
-            Look::Procfs(_) => None,
-        }
+        Some(self.about.look.task()?.exec_count)
     }
 
     /// What a witness is asked about.
@@ -176,10 +178,7 @@ impl Run {
                 facts.local.settle(&gap, there.iter().cloned());
             }
         }
-        for cost in costs {
-            facts.costs.retain(|before| before.attestor != cost.attestor);
-            facts.costs.push(cost);
-        }
+        costs.into_iter().for_each(|cost| facts.charge(cost));
         self.publish(&facts);
     }
 
@@ -187,8 +186,7 @@ impl Run {
     pub(super) fn heard(&self, cost: Cost, said: Option<SelectorSet>) {
         let kind = cost.attestor;
         let mut facts = self.facts();
-        facts.costs.retain(|before| before.attestor != kind);
-        facts.costs.push(cost);
+        facts.charge(cost);
         if let Some(said) = said {
             facts.testimony.insert(kind, said);
             self.publish(&facts);
@@ -204,20 +202,15 @@ impl Run {
     /// What has changed between the newest look that is known and this one.
     pub(super) fn news(&self, look: &Look) -> Changes {
         let facts = self.facts();
-        match &facts.changed {
-            Some(changed) if !changed.whole => look.changes_since(&self.about.look),
-            Some(changed) => look.changes_since(&changed.look),
-            None => look.changes_since(&self.about.look),
-        }
+        // One of which not all was learned is to be learned again.
+        let newest = facts.changed.as_ref().filter(|changed| changed.whole);
+        look.changes_since(newest.map_or(&self.about.look, |changed| &changed.look))
     }
 
     /// The process at the newest look, by the kernel.
     pub(super) fn newest_task(&self) -> Option<Task> {
         let facts = self.facts();
-        match facts.changed.as_ref().map_or(&self.about.look, |changed| &changed.look) {
-            Look::Kernel(seen, _) => Some(seen.task),
-            Look::Procfs(_) => None,
-        }
+        facts.changed.as_ref().map_or(&self.about.look, |changed| &changed.look).task().copied()
     }
 
     /// Whether nothing is left to be learned of the newest look.

@@ -114,13 +114,8 @@ impl Runs {
 
     /// Lets go of a run whose process has ended.
     pub(super) fn forget(&self, run: &Arc<Run>) {
-        let Some(id) = run.process() else { return };
-        let mut known = self.lock();
-        if let Some(runs) = known.by_process.get_mut(&id) {
-            runs.retain(|other| !Arc::ptr_eq(other, run));
-            if runs.is_empty() {
-                known.by_process.remove(&id);
-            }
+        if let Some(id) = run.process() {
+            self.lock().remove(id, run);
         }
     }
 
@@ -163,6 +158,15 @@ impl Known {
         self.oldest_first.push_back((id, Arc::downgrade(run)));
     }
 
+    fn remove(&mut self, id: ProcessId, run: &Arc<Run>) {
+        if let Some(runs) = self.by_process.get_mut(&id) {
+            runs.retain(|other| !Arc::ptr_eq(other, run));
+            if runs.is_empty() {
+                self.by_process.remove(&id);
+            }
+        }
+    }
+
     /// Those in use have a place whatever the limit, which connections bound.
     fn make_room(&mut self, limit: usize) {
         if self.by_process.len() < limit {
@@ -176,12 +180,7 @@ impl Known {
                 self.oldest_first.push_back((id, run));
                 continue;
             }
-            if let Some(runs) = self.by_process.get_mut(&id) {
-                runs.retain(|other| !Arc::ptr_eq(other, &strong));
-                if runs.is_empty() {
-                    self.by_process.remove(&id);
-                }
-            }
+            self.remove(id, &strong);
             self.evicted += 1;
             return;
         }

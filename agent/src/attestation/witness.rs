@@ -14,6 +14,8 @@ use std::{fmt, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
+pub use systemd::system_bus;
+
 use super::{container::Containment, selector::Selector};
 use docker::Docker;
 use off::Off;

@@ -39,8 +39,7 @@ pub(super) struct Systemd {
 impl Systemd {
     pub(super) fn new() -> Self {
         const ROOT: u32 = 0;
-        let bus = bus_of(env::var_os("DBUS_SYSTEM_BUS_ADDRESS"));
-        Self::at(bus, ROOT, PathBuf::from(BOOTED))
+        Self::at(system_bus(), ROOT, PathBuf::from(BOOTED))
     }
 
     fn at(bus: PathBuf, owner: u32, booted: PathBuf) -> Self {
@@ -152,6 +151,11 @@ fn is_unknown(error: &str) -> bool {
     ["UnknownMethod", "AccessDenied", "NotSupported"]
         .iter()
         .any(|name| error.strip_prefix("org.freedesktop.DBus.Error.") == Some(name))
+}
+
+/// Where the agent looks for the system bus.
+pub fn system_bus() -> PathBuf {
+    bus_of(env::var_os("DBUS_SYSTEM_BUS_ADDRESS"))
 }
 
 /// The path in the first `unix:path=` of an address; else where the bus is by default.
