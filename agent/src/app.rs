@@ -25,7 +25,7 @@ use crate::{
     caller::Callers,
     config::IssuerKind,
     decision::Decisions,
-    front::Front,
+    front::{self, Front},
     health::Node,
     problem::Problem,
     process::Processes,
@@ -99,10 +99,10 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
     let front = Front::new(limits, services::minimum(&config), capture.clone(), callers, sds, routes);
     let front = Arc::new(front);
     let sockets = public.iter().map(|(_, bound)| bound.path.clone()).collect();
-    let mut bound = vec![];
-    for (listener, socket) in public {
-        bound.push(socket);
-        parts.spawn("a public socket", Arc::clone(&front).run(listen(listener)?, stop.clone()));
+    let (listeners, mut bound): (Vec<_>, Vec<_>) = public.into_iter().unzip();
+    let threads = front::threads::serve(&front, &listeners, &stop).await;
+    for thread in threads.map_err(|error| cannot_listen(&error))? {
+        parts.spawn("a thread of the public socket", thread);
     }
 
     // health, admin, telemetry
@@ -156,7 +156,8 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
     tracing::info!("stopping");
     stop.cancel();
     // Names first: whoever reconnects now waits for the next agent instead of being refused by this one.
-    drop(bound);
+    drop((bound, listeners));
+    parts.ended("a thread of the public socket").await;
     parts.shutdown().await;
     Ok(())
 }

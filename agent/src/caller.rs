@@ -75,14 +75,25 @@ impl Caller {
         &self.peer
     }
 
-    /// What this caller has earned, now and from now on. The first call attests; a failure is not remembered, so
-    /// the next call tries again.
+    /// What this caller has earned, now and from now on: [`Self::admit`], then [`Self::follow`].
     pub async fn subscribe(&self) -> Result<Subscriber, Failure> {
+        let run = self.admit().await?;
+        Ok(self.follow(&run))
+    }
+
+    /// Finds out whom a call is for, before each call. The first attests; a failure is not remembered, so the next call
+    /// tries again.
+    pub async fn admit(&self) -> Result<Arc<Run>, Failure> {
         let run = self.run().await.map_err(|error| self.fail(&error))?;
         self.hear_witnesses(run).await;
+        Ok(Arc::clone(run))
+    }
+
+    /// A reader of what `run` has earned, on this connection.
+    pub fn follow(&self, run: &Arc<Run>) -> Subscriber {
         let Callers { svids, decisions, .. } = &self.common;
         let account = Account::new(Arc::clone(decisions), Arc::clone(&self.applicant), Arc::clone(run));
-        Ok(svids.follow(run.standing(), self.over.clone()).accounted_in(account))
+        svids.follow(run.standing(), self.over.clone()).accounted_in(account)
     }
 
     async fn run(&self) -> Result<&Arc<Run>, Error> {
@@ -99,10 +110,10 @@ impl Caller {
         Ok(run)
     }
 
-    /// Waits until the connection no longer speaks for its process: it has ended, or would earn something else if it
-    /// connected anew.
-    pub async fn over(&self) {
-        self.over.cancelled().await;
+    /// Whether some reader on this connection found that it no longer speaks for its process, which has ended or would
+    /// earn something else if it connected anew.
+    pub fn is_over(&self) -> bool {
+        self.over.is_cancelled()
     }
 
     async fn attest(&self) -> Result<Arc<Run>, Error> {

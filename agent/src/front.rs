@@ -5,36 +5,35 @@
 //! attestation is paid for.
 
 mod admission;
+mod bell;
 mod bridge;
 mod connection;
 mod grpc;
 mod keepalive;
+mod session;
+mod shard;
 mod socket;
-mod watched;
+pub mod threads;
+mod wire;
 
-use std::{
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
-use tokio::net::{UnixListener, UnixStream};
-use tokio_util::sync::CancellationToken;
+use tokio::net::UnixStream;
 use tonic::service::Routes;
 
 pub use admission::Limits;
 use admission::{Admission, Refused};
+pub use shard::Shard;
 pub use socket::{BoundSocket, MAX_SOCKET_PATH, bind};
 
 use crate::{
-    attestation::{Grade, Peer, Refusal},
+    attestation::{Grade, Refusal},
     caller::Callers,
     kernel::Capture,
-    open::Open,
     quiet::Quiet,
     sds::Sds,
 };
@@ -88,11 +87,7 @@ impl Outcome {
     }
 }
 
-/// How long the accept loop rests when the process has no descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
 static REFUSALS: Quiet = Quiet::new();
-static ACCEPT_ERRORS: Quiet = Quiet::new();
 
 impl Front {
     pub fn new(
@@ -105,49 +100,6 @@ impl Front {
     ) -> Self {
         let admission = Admission::new(limits.clone());
         Self { limits, minimum, capture, callers, sds, routes, metrics: Metrics::default(), admission }
-    }
-
-    /// Accepts until `stop`; each connection is a task of its own.
-    pub async fn run(self: Arc<Self>, listener: UnixListener, stop: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = stop.cancelled() => return,
-            };
-            match accepted {
-                Ok((socket, _)) => {
-                    self.metrics.accepted.inc();
-                    let front = Arc::clone(&self);
-                    let stop = stop.clone();
-                    tokio::spawn(async move {
-                        let outcome = front.connection(socket, stop).await;
-                        front.metrics.connections_ended.get_or_create(&outcome).inc();
-                    });
-                }
-                // The peer gave up first.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    if let Some(suppressed) = ACCEPT_ERRORS.line(Instant::now()) {
-                        tracing::warn!(%error, suppressed, "connection cannot be accepted (E0305)");
-                    }
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    async fn connection(self: &Arc<Self>, socket: UnixStream, stop: CancellationToken) -> Outcome {
-        let peer = match Peer::of(&socket, self.capture.as_deref(), self.minimum) {
-            Ok(peer) => peer,
-            Err(refusal) => return self.refuse(&refusal, &socket),
-        };
-        let place = match self.admission.connection(peer.caller_key()) {
-            Ok(place) => place,
-            Err(Refused { reason }) => return Outcome::shed(reason),
-        };
-        let _open = Open::count(&self.metrics.connections);
-        let caller = Arc::new(self.callers.caller(peer));
-        connection::serve(self, socket, caller, &place, stop).await
     }
 
     fn refuse(&self, refusal: &Refusal, socket: &UnixStream) -> Outcome {

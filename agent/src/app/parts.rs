@@ -34,6 +34,17 @@ impl Parts {
         }
     }
 
+    /// Waits for the parts of this name, which have been told to end.
+    pub(super) async fn ended(&mut self, name: &'static str) {
+        while self.names.values().any(|other| *other == name) {
+            match self.tasks.join_next_with_id().await {
+                Some(Ok((id, ()))) => self.names.remove(&id),
+                Some(Err(error)) => self.names.remove(&error.id()),
+                None => return,
+            };
+        }
+    }
+
     /// Ends them all.
     pub(super) async fn shutdown(mut self) {
         self.tasks.shutdown().await;

@@ -1,6 +1,9 @@
 //! One gRPC call on an `h2` stream, as `sds::transport` wants it.
 
-use std::future::poll_fn;
+use std::{
+    future::poll_fn,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
@@ -10,19 +13,22 @@ use tonic::Status;
 use crate::sds::transport::{Gone, RequestBytes, ResponseBytes};
 
 /// The client's half. Room is given back as bytes are taken, so at most one window is ever held.
+#[derive(Debug)]
 pub(super) struct Incoming(pub(super) RecvStream);
 
 impl RequestBytes for Incoming {
-    async fn read(&mut self) -> Option<Result<Bytes, Gone>> {
-        let bytes = self.0.data().await?.map_err(|_| Gone);
-        Some(bytes.and_then(|bytes| {
-            self.0.flow_control().release_capacity(bytes.len()).map_err(|_| Gone)?;
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Gone>>> {
+        let Some(bytes) = ready!(self.0.poll_data(cx)) else { return Poll::Ready(None) };
+        let taken = bytes.and_then(|bytes| {
+            self.0.flow_control().release_capacity(bytes.len())?;
             Ok(bytes)
-        }))
+        });
+        Poll::Ready(Some(taken.map_err(|_| Gone)))
     }
 }
 
 /// Our half. The response's headers go out with its first byte, or with its status when there is none.
+#[derive(Debug)]
 pub(super) struct Outgoing {
     respond: SendResponse<Bytes>,
     stream: Option<SendStream<Bytes>>,
@@ -43,8 +49,8 @@ impl Outgoing {
 }
 
 impl ResponseBytes for Outgoing {
-    async fn write(&mut self, message: &mut Bytes) -> Result<(), Gone> {
-        write(self.open()?, message).await
+    fn poll_write(&mut self, message: &mut Bytes, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        poll_write(self.open()?, message, cx)
     }
 
     fn finish(&mut self, status: &Status) {
@@ -70,21 +76,24 @@ impl ResponseBytes for Outgoing {
 
 /// Sends as much of `bytes` as the client has room for, once it has room for some.
 pub(super) async fn write(stream: &mut SendStream<Bytes>, bytes: &mut Bytes) -> Result<(), Gone> {
+    poll_fn(|cx| poll_write(stream, bytes, cx)).await
+}
+
+fn poll_write(
+    stream: &mut SendStream<Bytes>,
+    bytes: &mut Bytes,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Gone>> {
     stream.reserve_capacity(bytes.len());
-    let room = poll_fn(|cx| {
-        use std::task::{Poll, ready};
-        // A stream is told of room once: what it was told before still holds.
-        while stream.capacity() == 0 {
-            match ready!(stream.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Poll::Ready(Err(Gone)),
-            }
+    // A stream is told of room once: what it was told before still holds.
+    while stream.capacity() == 0 {
+        match ready!(stream.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Poll::Ready(Err(Gone)),
         }
-        Poll::Ready(Ok(stream.capacity()))
-    });
-    let room = room.await?;
-    let part = bytes.split_to(room.min(bytes.len()));
-    stream.send_data(part, false).map_err(|_| Gone)
+    }
+    let part = bytes.split_to(stream.capacity().min(bytes.len()));
+    Poll::Ready(stream.send_data(part, false).map_err(|_| Gone))
 }
 
 fn headers(mut fields: HeaderMap) -> Response<()> {

@@ -1,22 +1,23 @@
 //! The seam between SDS and whatever carries its bytes: today the `h2` crate, in `front`.
 //!
-//! Both halves are cancel-safe: a future that is dropped before it is ready has moved no byte.
+//! Polled by the one task that owns a connection. Readiness is that task's affair: once it has moved the connection's
+//! bytes it polls every call again, so an implementation need not wake anybody for what the same task does.
 
-use std::future::Future;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tonic::Status;
 
 /// The client's half of one call.
-pub trait RequestBytes: Send {
+pub trait RequestBytes {
     /// The next bytes, in any cut; `None` when the client has no more to say.
-    fn read(&mut self) -> impl Future<Output = Option<Result<Bytes, Gone>>> + Send;
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Gone>>>;
 }
 
 /// Our half of one call.
-pub trait ResponseBytes: Send {
-    /// Takes bytes from the front of `message` as soon as the client has room for at least one.
-    fn write(&mut self, message: &mut Bytes) -> impl Future<Output = Result<(), Gone>> + Send;
+pub trait ResponseBytes {
+    /// Takes bytes from the front of `message` once the client has room for at least one.
+    fn poll_write(&mut self, message: &mut Bytes, cx: &mut Context<'_>) -> Poll<Result<(), Gone>>;
     /// Ends the call with `status`.
     fn finish(&mut self, status: &Status);
     /// Ends the call without a word: the client does not read.

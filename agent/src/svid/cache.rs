@@ -107,6 +107,11 @@ impl SvidCache {
         self.shared.snapshot.load_full()
     }
 
+    /// The generation of the newest snapshot, whenever there is one.
+    pub fn published(&self) -> watch::Receiver<u64> {
+        self.shared.published.subscribe()
+    }
+
     /// A reader of what `selectors` earn.
     pub fn subscribe(&self, selectors: Arc<SelectorSet>) -> Subscriber {
         self.follow(watch::channel(Arc::new(Standing::new(selectors))).1, CancellationToken::new())

@@ -34,8 +34,17 @@ pub struct Subscriber {
     /// Takes down what is read.
     account: Option<Account>,
     matched: Option<Matched>,
-    /// What was last returned: generations, the bundle's last, and for whom.
-    returned: Option<(Vec<u64>, Holder)>,
+    /// What was last returned.
+    returned: Option<Returned>,
+}
+
+/// Equal only when nobody could tell the difference.
+#[derive(Debug)]
+struct Returned {
+    /// The bundle's last.
+    generations: Vec<u64>,
+    pending: usize,
+    holder: Holder,
 }
 
 /// What the selectors match in one index, and from when to when.
@@ -77,20 +86,39 @@ impl Subscriber {
     /// What the selectors earn now. SVIDs that are missing are asked for and counted as pending.
     pub fn current(&mut self) -> Identities {
         let identities = self.read(SystemTime::now());
-        self.returned = Some(state(&identities));
+        self.note(&identities);
         identities
+    }
+
+    /// What the selectors earn now, if that differs from what was last returned.
+    pub fn look(&mut self) -> Option<Identities> {
+        // Marked as seen, then read: an update in between is seen twice, never missed.
+        self.published.borrow_and_update();
+        let identities = self.read(SystemTime::now());
+        self.note(&identities).then_some(identities)
+    }
+
+    /// Whether something was published, or learned of the process, since the last look.
+    pub fn has_news(&self) -> bool {
+        // Without its sender nothing more will be learned of the process.
+        self.published.has_changed().unwrap_or(false) || self.standing.has_changed().unwrap_or(false)
+    }
+
+    /// Waits until something is learned of the process, counted from the last look.
+    pub fn learned(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut standing = self.standing.clone();
+        async move {
+            if standing.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Waits until what the selectors earn differs from what was last returned; returns at once the first time.
     /// Intermediate states may be missed, the last never is. Cancel-safe.
     pub async fn next(&mut self) -> Identities {
         loop {
-            // Marked as seen, then read: an update in between is seen twice, never missed.
-            self.published.borrow_and_update();
-            let identities = self.read(SystemTime::now());
-            let state = state(&identities);
-            if self.returned.as_ref() != Some(&state) {
-                self.returned = Some(state);
+            if let Some(identities) = self.look() {
                 return identities;
             }
             self.change().await;
@@ -117,6 +145,24 @@ impl Subscriber {
             Ok(()) = self.standing.changed() => {}
             else => std::future::pending().await,
         }
+    }
+
+    /// Says whether `identities` are not what was returned before.
+    fn note(&mut self, identities: &Identities) -> bool {
+        let svids = identities.svids.iter().map(|issued| issued.generation);
+        let generations = svids.chain([identities.bundle.generation]);
+        let (pending, holder) = (identities.pending, identities.holder);
+        let before = self.returned.get_or_insert_with(|| Returned { generations: vec![], pending, holder });
+        if before.pending == pending
+            && before.holder == holder
+            && before.generations.iter().copied().eq(generations.clone())
+        {
+            return false;
+        }
+        (before.pending, before.holder) = (pending, holder);
+        before.generations.clear();
+        before.generations.extend(generations);
+        true
     }
 
     fn read(&mut self, now: SystemTime) -> Identities {
@@ -202,9 +248,4 @@ fn holder(
         Some(changed) if gains(changed) => Holder::Outdated,
         _ => Holder::Current,
     }
-}
-
-fn state(identities: &Identities) -> (Vec<u64>, Holder) {
-    let svids = identities.svids.iter().map(|issued| issued.generation);
-    (svids.chain([identities.bundle.generation]).collect(), identities.holder)
 }

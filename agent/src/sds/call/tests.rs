@@ -1,6 +1,7 @@
 //! One call against a client that is slow, says several things at once, or stops in the middle.
 
 use std::{
+    future::poll_fn,
     sync::{Arc, Mutex},
     time::SystemTime,
 };
@@ -8,8 +9,8 @@ use std::{
 use prost::Message as _;
 use tokio::{
     sync::{mpsc, watch},
-    task::{JoinHandle, yield_now},
-    time::{Instant, sleep},
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use vouch_proto::envoy::service::discovery::v3::DiscoveryResponse;
 
@@ -150,9 +151,9 @@ impl Client {
         let (requests, incoming) = mpsc::unbounded_channel();
         let (taken, responses) = mpsc::unbounded_channel();
         let (ended, status) = watch::channel(None);
-        let outgoing = Outgoing { reads, taken, ended };
+        let outgoing = Outgoing { reads, taken, ended, yielded: false };
         let subscriber = svids.subscribe(caller(1));
-        let call = tokio::spawn(async move { serve(&sds(), Incoming(incoming), outgoing, subscriber).await });
+        let call = tokio::spawn(serve(Incoming(incoming), outgoing, subscriber));
         Self { requests: Some(requests), responses, call, status, _svids: owner }
     }
 
@@ -190,28 +191,50 @@ struct SecretName {
     name: String,
 }
 
+/// Polls a StreamSecrets call whenever something has happened, as the owner of its connection does.
+async fn serve(requests: Incoming, responses: Outgoing, mut subscriber: Subscriber) -> Ended {
+    let sds = sds();
+    let mut call = Call::stream(&sds, requests, responses, Instant::now());
+    let end = loop {
+        let identities = subscriber.current();
+        let until = call.deadline().unwrap_or_else(|| Instant::now() + WITHIN);
+        let polled = poll_fn(|cx| call.poll(&sds, &identities, Instant::now(), cx));
+        tokio::select! {
+            end = polled => break end,
+            _ = subscriber.next() => {}
+            () = sleep_until(until) => {}
+        }
+    };
+    call.finish(&sds, &end, &mut subscriber)
+}
+
 struct Incoming(mpsc::UnboundedReceiver<Bytes>);
 
 impl RequestBytes for Incoming {
-    async fn read(&mut self) -> Option<Result<Bytes, Gone>> {
-        self.0.recv().await.map(Ok)
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Gone>>> {
+        self.0.poll_recv(cx).map(|bytes| bytes.map(Ok))
     }
 }
 
 struct Outgoing {
     reads: Reads,
+    yielded: bool,
     taken: mpsc::UnboundedSender<Bytes>,
     ended: watch::Sender<Option<Code>>,
 }
 
 impl ResponseBytes for Outgoing {
-    async fn write(&mut self, message: &mut Bytes) -> Result<(), Gone> {
-        match self.reads {
-            Reads::Slowly => yield_now().await,
-            Reads::Nothing => std::future::pending().await,
+    fn poll_write(&mut self, message: &mut Bytes, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        if matches!(self.reads, Reads::Nothing) {
+            return Poll::Pending;
+        }
+        self.yielded = !self.yielded;
+        if self.yielded {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let piece = message.split_to(message.len().min(100));
-        self.taken.send(piece).map_err(|_| Gone)
+        Poll::Ready(self.taken.send(piece).map_err(|_| Gone))
     }
 
     fn finish(&mut self, status: &Status) {

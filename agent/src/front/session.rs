@@ -1,0 +1,329 @@
+//! All calls of one connection, in one task: SDS calls are advanced by it, calls of tonic services are tasks beside it.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use h2::{
+    RecvStream,
+    server::{Connection, SendResponse},
+};
+use http::Request;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::JoinSet,
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+use tonic::{Code, Status};
+
+use super::{
+    Front, Outcome, Refused,
+    admission::{ConnectionPlace, StreamPlace},
+    bell::Bell,
+    bridge,
+    connection::LINGER,
+    grpc::{Incoming, Outgoing},
+    wire::{Valve, Wire},
+};
+use crate::{
+    attestation::Run,
+    caller::{Caller, Failure},
+    sds::{Call, Ended, Sds, transport::ResponseBytes},
+    svid::{Holder, Identities, Subscriber},
+};
+
+const SDS_STREAM: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
+const SDS_FETCH: &str = "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets";
+
+/// A call that ended in a way that no call should.
+const BROKEN: Outcome = Outcome { outcome: "shed", reason: "broken" };
+
+pub(super) struct Session<'a, S> {
+    front: &'a Front,
+    connection: Connection<Wire<S>, Bytes>,
+    valve: Valve<S>,
+    caller: Arc<Caller>,
+    place: &'a ConnectionPlace,
+    /// Rings the bell of this connection.
+    waker: Waker,
+    calls: Vec<SdsCall>,
+    /// Calls of tonic services.
+    others: JoinSet<Outcome>,
+    /// From the first SDS call on.
+    reader: Option<Box<Reader>>,
+    /// A call has come.
+    asked: bool,
+    /// When a connection without calls ends.
+    idle_until: Instant,
+    /// When a connection that no longer speaks for its process ends.
+    leave_at: Option<Instant>,
+    alarm: Pin<Box<Sleep>>,
+}
+
+struct SdsCall {
+    call: Call<Incoming, Outgoing>,
+    /// Finding out whom the call is for. `None` when that is known.
+    admission: Option<BoxFuture<'static, Result<Arc<Run>, Failure>>>,
+    _place: StreamPlace,
+}
+
+/// What the SDS calls of a connection are answered with.
+struct Reader {
+    subscriber: Subscriber,
+    identities: Identities,
+    learned: BoxFuture<'static, ()>,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
+    pub(super) fn new(
+        front: &'a Front,
+        connection: Connection<Wire<S>, Bytes>,
+        valve: Valve<S>,
+        caller: Arc<Caller>,
+        place: &'a ConnectionPlace,
+        waker: Waker,
+    ) -> Self {
+        let idle_until = Instant::now() + front.limits.first_request_timeout;
+        Self {
+            front,
+            connection,
+            valve,
+            caller,
+            place,
+            waker,
+            calls: Vec::new(),
+            others: JoinSet::new(),
+            reader: None,
+            asked: false,
+            idle_until,
+            leave_at: None,
+            alarm: Box::pin(sleep_until(idle_until)),
+        }
+    }
+
+    /// One turn: moves everything that can be moved. Ready when the connection is to end.
+    pub(super) fn poll(
+        &mut self,
+        cx: &Context<'_>,
+        bell: &Bell,
+        mut silent: Pin<&mut impl Future<Output = ()>>,
+        is_stopping: impl Fn() -> bool,
+    ) -> Poll<Outcome> {
+        bell.enter(cx);
+        let waker = self.waker.clone();
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            bell.answer();
+            let now = Instant::now();
+            if is_stopping() {
+                return Poll::Ready(Outcome::SERVED);
+            }
+            if let Some(outcome) = self.turn(now, &mut cx).or_else(|| self.overdue(now, &mut cx)) {
+                return Poll::Ready(outcome);
+            }
+            if silent.as_mut().poll(&mut cx).is_ready() {
+                return Poll::Ready(Outcome::shed("keepalive"));
+            }
+            if !bell.leave() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Cuts off the calls that are open: they ended as their connection did. What is still to be written may leave, but
+    /// not for ever.
+    pub(super) async fn end(mut self, outcome: &Outcome) {
+        for _ in self.calls.drain(..) {
+            self.front.metrics.call_ended(outcome);
+        }
+        self.others.abort_all();
+        while let Some(ended) = self.others.join_next().await {
+            let ended =
+                ended.unwrap_or_else(|error| if error.is_cancelled() { outcome.clone() } else { BROKEN });
+            self.front.metrics.call_ended(&ended);
+        }
+        self.connection.graceful_shutdown();
+        let _ = timeout(LINGER, async { while let Some(Ok(_)) = self.connection.accept().await {} }).await;
+    }
+
+    /// The outcome, when there is no more connection.
+    fn turn(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Outcome> {
+        // One call's frame leaves as it is; those of several leave together.
+        let together = self.calls.len() + self.others.len() > 1;
+        if together {
+            self.valve.close();
+        }
+        let outcome = self.accept_calls(now, cx);
+        if together && matches!(self.valve.open(cx), Poll::Ready(Err(_))) {
+            return Some(Outcome::SERVED);
+        }
+        if outcome.is_none() {
+            self.hear_news(now, cx);
+            self.advance_calls(now, cx);
+            while let Poll::Ready(Some(ended)) = self.others.poll_join_next(cx) {
+                self.call_ended(&ended.unwrap_or(BROKEN), now);
+                if self.caller.is_over() {
+                    self.leave(now);
+                }
+            }
+        }
+        outcome
+    }
+
+    fn accept_calls(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Outcome> {
+        loop {
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond, now),
+                // h2 has told it why.
+                Poll::Ready(Some(Err(error))) if error.is_library() => {
+                    return Some(Outcome::refused("protocol_error"));
+                }
+                // The client left.
+                Poll::Ready(_) => return Some(Outcome::SERVED),
+                Poll::Pending => return None,
+            }
+        }
+    }
+
+    fn begin(&mut self, mut request: Request<RecvStream>, respond: SendResponse<Bytes>, now: Instant) {
+        self.asked = true;
+        self.front.metrics.calls.inc();
+        let place = match self.place.stream() {
+            Ok(place) => place,
+            Err(Refused { reason }) => {
+                let status = Status::unavailable(format!("limit {reason} is reached"));
+                Outgoing::new(respond).finish(&status);
+                return self.front.metrics.call_ended(&Outcome::shed(reason));
+            }
+        };
+        let caller = Arc::clone(&self.caller);
+        let open: fn(&Sds, Incoming, Outgoing, Instant) -> _ = match request.uri().path() {
+            SDS_STREAM => Call::stream,
+            SDS_FETCH => Call::fetch,
+            _ => {
+                request.extensions_mut().insert(caller);
+                let (routes, stalled) = (self.front.routes.clone(), self.front.limits.stalled_timeout);
+                self.others.spawn(async move {
+                    let _place = place;
+                    bridge::call(routes, request, respond, stalled).await
+                });
+                return;
+            }
+        };
+        let call = open(&self.front.sds, Incoming(request.into_body()), Outgoing::new(respond), now);
+        let admission = Box::pin(async move { caller.admit().await });
+        self.calls.push(SdsCall { call, admission: Some(admission), _place: place });
+    }
+
+    fn hear_news(&mut self, now: Instant, cx: &mut Context<'_>) {
+        let Some(reader) = &mut self.reader else { return };
+        reader.refresh(cx);
+        if reader.identities.holder != Holder::Current {
+            self.leave(now);
+        }
+    }
+
+    /// The calls end by themselves, with a status; then the connection does, so that the next one has a record of what
+    /// the process is now.
+    fn leave(&mut self, now: Instant) {
+        if self.leave_at.is_none() {
+            self.connection.graceful_shutdown();
+            self.leave_at = Some(now + LINGER);
+        }
+    }
+
+    fn advance_calls(&mut self, now: Instant, cx: &mut Context<'_>) {
+        let mut index = 0;
+        while index < self.calls.len() {
+            match self.advance(index, now, cx) {
+                Poll::Pending => index += 1,
+                Poll::Ready(outcome) => {
+                    self.calls.swap_remove(index);
+                    self.call_ended(&outcome, now);
+                }
+            }
+        }
+    }
+
+    fn advance(&mut self, index: usize, now: Instant, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let SdsCall { call, admission, .. } = &mut self.calls[index];
+        if let Some(admitting) = admission {
+            match ready!(admitting.as_mut().poll(cx)) {
+                Ok(run) => {
+                    *admission = None;
+                    let reader = &mut self.reader;
+                    reader.get_or_insert_with(|| Box::new(Reader::new(self.caller.follow(&run)))).refresh(cx);
+                }
+                Err(failure) => {
+                    call.refuse(&Status::new(Code::Unavailable, failure.to_string()));
+                    return Poll::Ready(Outcome::refused("attestation"));
+                }
+            }
+        }
+        let Some(reader) = &mut self.reader else { return Poll::Pending };
+        // What a call waits for comes with the connection, which has been polled and will be again.
+        let mut connection_wakes = Context::from_waker(Waker::noop());
+        let sds = &self.front.sds;
+        let end = ready!(call.poll(sds, &reader.identities, now, &mut connection_wakes));
+        Poll::Ready(match call.finish(sds, &end, &mut reader.subscriber) {
+            Ended::Served => Outcome::SERVED,
+            Ended::Refused(reason) => Outcome::refused(reason),
+            Ended::Shed(reason) => Outcome::shed(reason),
+        })
+    }
+
+    fn call_ended(&mut self, outcome: &Outcome, now: Instant) {
+        self.front.metrics.call_ended(outcome);
+        self.idle_until = now + self.front.limits.idle_timeout;
+    }
+
+    /// The outcome, when some time is up. Sees to it that the bell rings when the next one is.
+    fn overdue(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Outcome> {
+        let is_up = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let blocked_until = self.valve.blocked_since().map(|since| since + self.front.limits.stalled_timeout);
+        let is_idle = self.calls.is_empty() && self.others.is_empty();
+        let idle_until = is_idle.then_some(self.idle_until);
+        if is_up(blocked_until) {
+            return Some(Outcome::shed("stalled"));
+        }
+        if is_up(self.leave_at) {
+            return Some(Outcome::refused("outdated"));
+        }
+        if is_up(idle_until) {
+            return Some(if self.asked { Outcome::SERVED } else { Outcome::shed("first_request_timeout") });
+        }
+        let of_calls = self.calls.iter().map(|open| open.call.deadline());
+        let next = of_calls.chain([blocked_until, self.leave_at, idle_until]).flatten().min()?;
+        let mut alarm = self.alarm.as_mut();
+        if next < alarm.deadline() || alarm.is_elapsed() {
+            alarm.as_mut().reset(next);
+        }
+        if alarm.poll(cx).is_ready() {
+            self.waker.wake_by_ref();
+        }
+        None
+    }
+}
+
+impl Reader {
+    fn new(mut subscriber: Subscriber) -> Self {
+        let identities = subscriber.current();
+        let learned = Box::pin(subscriber.learned());
+        Self { subscriber, identities, learned }
+    }
+
+    fn refresh(&mut self, cx: &mut Context<'_>) {
+        if self.subscriber.has_news()
+            && let Some(identities) = self.subscriber.look()
+        {
+            self.identities = identities;
+        }
+        while self.learned.as_mut().poll(cx).is_ready() {
+            self.learned = Box::pin(self.subscriber.learned());
+        }
+    }
+}
