@@ -22,7 +22,7 @@ pub struct Account {
     decisions: Arc<Decisions>,
     applicant: Arc<Applicant>,
     run: Arc<Run>,
-    told: Option<Vec<(EntryId, SpiffeId)>>,
+    told: Option<Vec<Arc<RegistrationEntry>>>,
     /// What was lost last.
     lost: Option<(DecisionId, Vec<(EntryId, SpiffeId)>)>,
     /// Those of the process before its end.
@@ -38,33 +38,36 @@ impl Account {
     /// The entries whose SVIDs the caller holds from `now` on, sorted by id, and what is known of it.
     pub fn told<'e>(
         &mut self,
-        entries: impl ExactSizeIterator<Item = &'e RegistrationEntry> + Clone,
+        entries: impl ExactSizeIterator<Item = &'e Arc<RegistrationEntry>> + Clone,
         standing: &Standing,
         now: SystemTime,
     ) {
-        let is_as_before = |told: &Vec<(EntryId, SpiffeId)>| {
+        let same = |one: &Arc<RegistrationEntry>, other: &Arc<RegistrationEntry>| {
+            Arc::ptr_eq(one, other) || one.id == other.id && one.spiffe_id == other.spiffe_id
+        };
+        let is_as_before = |told: &Vec<Arc<RegistrationEntry>>| {
             told.len() == entries.len()
-                && told
-                    .iter()
-                    .zip(entries.clone())
-                    .all(|((id, given), entry)| *id == entry.id && *given == entry.spiffe_id)
+                && told.iter().zip(entries.clone()).all(|(told, entry)| same(told, entry))
         };
         if self.told.as_ref().is_some_and(is_as_before) {
             return;
         }
-        let held: Vec<_> = entries.map(|entry| (entry.id.clone(), entry.spiffe_id.clone())).collect();
         let change = self.change(standing);
         if !standing.gone {
             self.selectors = Arc::clone(&standing.selectors);
         }
-        let before = self.told.replace(held.clone());
-        let without = |all: &[(EntryId, SpiffeId)], some: &[(EntryId, SpiffeId)]| -> Vec<_> {
-            all.iter().filter(|one| !some.contains(one)).cloned().collect()
+        let held: Vec<_> = entries.cloned().collect();
+        let without = |all: &[Arc<RegistrationEntry>], some: &[Arc<RegistrationEntry>]| -> Vec<_> {
+            all.iter()
+                .filter(|one| !some.iter().any(|other| same(one, other)))
+                .map(|entry| names(entry))
+                .collect()
         };
+        let before = self.told.replace(held.clone());
         match before {
             None if held.is_empty() => {}
             None => {
-                self.record(Outcome::Served(held), now);
+                self.record(Outcome::Served(held.iter().map(|entry| names(entry)).collect()), now);
             }
             Some(before) => {
                 let (lost, gained) = (without(&before, &held), without(&held, &before));
@@ -147,6 +150,10 @@ fn change_between(before: &SelectorSet, now: &SelectorSet) -> &'static str {
     }
 }
 
+fn names(entry: &RegistrationEntry) -> (EntryId, SpiffeId) {
+    (entry.id.clone(), entry.spiffe_id.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
@@ -213,7 +220,7 @@ mod tests {
         let decisions = Arc::new(Decisions::new(100));
         let (mut account, _open) = account(&decisions).await;
         let standing = Standing::new(Arc::clone(&account.selectors));
-        let (a, b) = (entry("a"), entry("b"));
+        let (a, b) = (Arc::new(entry("a")), Arc::new(entry("b")));
         let now = SystemTime::now();
         for held in [&[][..], &[&a], &[&a], &[&a, &b], &[&b], &[]] {
             account.told(held.iter().copied(), &standing, now);
@@ -230,7 +237,7 @@ mod tests {
         let decisions = Arc::new(Decisions::new(100));
         let (mut account, _open) = account(&decisions).await;
         let standing = Standing::new(Arc::clone(&account.selectors));
-        let (a, b) = (entry("a"), entry("b"));
+        let (a, b) = (Arc::new(entry("a")), Arc::new(entry("b")));
         let now = SystemTime::now();
         account.told([&a, &b].into_iter(), &standing, now);
         account.told([&b].into_iter(), &standing, now);

@@ -9,11 +9,16 @@ use std::{
 use h2::server::Builder;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    pin,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
-use super::{Outcome, Shard, admission::ConnectionPlace, keepalive, session::Session, wire::wire};
+use super::{
+    Outcome, Shard,
+    admission::ConnectionPlace,
+    keepalive::Keepalive,
+    session::{BROKEN, Session},
+    wire::wire,
+};
 use crate::caller::Caller;
 
 /// Two default requests of an Envoy, 61 KB each, must fit, or it waits for us to open the window again.
@@ -51,14 +56,13 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(Err(_)) => return Outcome::refused("not_http2"),
         Err(_) => return Outcome::shed("preface_timeout"),
     };
-    let silent = keepalive::until_silent(connection.ping_pong());
+    // A new connection has its pings to give.
+    let Some(ping_pong) = connection.ping_pong() else { return BROKEN };
+    let keepalive = Keepalive::new(ping_pong, Instant::now());
     let (bell, waker, _hung) = shard.bells.hang();
-    let mut session = Session::new(front, connection, valve, caller, place, waker);
-    let outcome = {
-        pin!(silent);
-        let is_stopping = || shard.stopping.load(Ordering::Relaxed);
-        poll_fn(|cx| session.poll(cx, &bell, silent.as_mut(), is_stopping)).await
-    };
+    let mut session = Session::new(front, connection, valve, caller, place, keepalive, waker);
+    let is_stopping = || shard.stopping.load(Ordering::Relaxed);
+    let outcome = poll_fn(|cx| session.poll(cx, &bell, is_stopping)).await;
     session.end(&outcome).await;
     outcome
 }

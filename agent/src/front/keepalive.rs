@@ -1,25 +1,53 @@
 //! Finds out that a client is no longer there.
 
-use std::{future::poll_fn, time::Duration};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use h2::{Ping, PingPong};
-use tokio::time::{sleep, timeout};
+use tokio::time::Instant;
 
 /// How often a client is asked, and how long it may take to answer.
 const EVERY: Duration = Duration::from_secs(30);
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// Pings until a ping is not answered. For ever when the connection has no pings to give.
-pub(super) async fn until_silent(ping_pong: Option<PingPong>) {
-    let Some(mut ping_pong) = ping_pong else { return std::future::pending().await };
-    loop {
-        sleep(EVERY).await;
-        if ping_pong.send_ping(Ping::opaque()).is_err() {
-            return;
+/// Pings one client.
+pub(super) struct Keepalive {
+    ping_pong: PingPong,
+    /// When it is asked, or must have answered.
+    next: Instant,
+    is_asked: bool,
+}
+
+impl Keepalive {
+    pub(super) fn new(ping_pong: PingPong, now: Instant) -> Self {
+        Self { ping_pong, next: now + EVERY, is_asked: false }
+    }
+
+    /// When [`Self::is_silent`] has to be asked again though nothing has come.
+    pub(super) fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// Asks when it is time. Says whether the client has not answered in time.
+    pub(super) fn is_silent(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        if !self.is_asked {
+            if now < self.next {
+                return false;
+            }
+            if self.ping_pong.send_ping(Ping::opaque()).is_err() {
+                return true;
+            }
+            (self.is_asked, self.next) = (true, now + WITHIN);
         }
-        match timeout(WITHIN, poll_fn(|cx| ping_pong.poll_pong(cx))).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(_) => return,
+        match self.ping_pong.poll_pong(cx) {
+            Poll::Ready(Ok(_)) => {
+                (self.is_asked, self.next) = (false, now + EVERY);
+                false
+            }
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => self.next <= now,
         }
     }
 }

@@ -27,6 +27,7 @@ use super::{
     bridge,
     connection::LINGER,
     grpc::{Incoming, Outgoing},
+    keepalive::Keepalive,
     wire::{Valve, Wire},
 };
 use crate::{
@@ -40,7 +41,7 @@ const SDS_STREAM: &str = "/envoy.service.secret.v3.SecretDiscoveryService/Stream
 const SDS_FETCH: &str = "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets";
 
 /// A call that ended in a way that no call should.
-const BROKEN: Outcome = Outcome { outcome: "shed", reason: "broken" };
+pub(super) const BROKEN: Outcome = Outcome { outcome: "shed", reason: "broken" };
 
 pub(super) struct Session<'a, S> {
     front: &'a Front,
@@ -61,7 +62,9 @@ pub(super) struct Session<'a, S> {
     idle_until: Instant,
     /// When a connection that no longer speaks for its process ends.
     leave_at: Option<Instant>,
+    keepalive: Keepalive,
     alarm: Pin<Box<Sleep>>,
+    alarm_at: Instant,
 }
 
 struct SdsCall {
@@ -85,6 +88,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         valve: Valve<S>,
         caller: Arc<Caller>,
         place: &'a ConnectionPlace,
+        keepalive: Keepalive,
         waker: Waker,
     ) -> Self {
         let idle_until = Instant::now() + front.limits.first_request_timeout;
@@ -101,7 +105,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             asked: false,
             idle_until,
             leave_at: None,
+            keepalive,
             alarm: Box::pin(sleep_until(idle_until)),
+            // Armed by the first turn.
+            alarm_at: Instant::now(),
         }
     }
 
@@ -110,25 +117,26 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         &mut self,
         cx: &Context<'_>,
         bell: &Bell,
-        mut silent: Pin<&mut impl Future<Output = ()>>,
         is_stopping: impl Fn() -> bool,
     ) -> Poll<Outcome> {
         bell.enter(cx);
         let waker = self.waker.clone();
         let mut cx = Context::from_waker(&waker);
         loop {
-            bell.answer();
             let now = Instant::now();
+            if self.hear_news(now, &mut cx) {
+                self.advance_calls(now, &mut cx);
+            }
+            // What the calls have written leaves in this turn. Whoever else has rung is heard from here on, but for news,
+            // which is looked for once more.
+            bell.answer();
             if is_stopping() {
                 return Poll::Ready(Outcome::SERVED);
             }
             if let Some(outcome) = self.turn(now, &mut cx).or_else(|| self.overdue(now, &mut cx)) {
                 return Poll::Ready(outcome);
             }
-            if silent.as_mut().poll(&mut cx).is_ready() {
-                return Poll::Ready(Outcome::shed("keepalive"));
-            }
-            if !bell.leave() {
+            if !self.has_news() && !bell.leave() {
                 return Poll::Pending;
             }
         }
@@ -162,9 +170,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             return Some(Outcome::SERVED);
         }
         if outcome.is_none() {
-            self.hear_news(now, cx);
             self.advance_calls(now, cx);
-            while let Poll::Ready(Some(ended)) = self.others.poll_join_next(cx) {
+            while !self.others.is_empty() {
+                let Poll::Ready(Some(ended)) = self.others.poll_join_next(cx) else { break };
                 self.call_ended(&ended.unwrap_or(BROKEN), now);
                 if self.caller.is_over() {
                     self.leave(now);
@@ -219,12 +227,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         self.calls.push(SdsCall { call, admission: Some(admission), _place: place });
     }
 
-    fn hear_news(&mut self, now: Instant, cx: &mut Context<'_>) {
-        let Some(reader) = &mut self.reader else { return };
-        reader.refresh(cx);
+    fn has_news(&self) -> bool {
+        self.reader.as_ref().is_some_and(|reader| reader.subscriber.has_news())
+    }
+
+    /// Says whether the calls have to be told something.
+    fn hear_news(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        let Some(reader) = &mut self.reader else { return false };
+        let is_news = reader.refresh(cx);
         if reader.identities.holder != Holder::Current {
             self.leave(now);
         }
+        is_news
     }
 
     /// The calls end by themselves, with a status; then the connection does, so that the next one has a record of what
@@ -255,8 +269,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             match ready!(admitting.as_mut().poll(cx)) {
                 Ok(run) => {
                     *admission = None;
-                    let reader = &mut self.reader;
-                    reader.get_or_insert_with(|| Box::new(Reader::new(self.caller.follow(&run)))).refresh(cx);
+                    match &mut self.reader {
+                        // It may have changed since the last call.
+                        Some(reader) => {
+                            reader.refresh(cx);
+                        }
+                        None => self.reader = Some(Box::new(Reader::new(self.caller.follow(&run), cx))),
+                    }
                 }
                 Err(failure) => {
                     call.refuse(&Status::new(Code::Unavailable, failure.to_string()));
@@ -293,35 +312,58 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         if is_up(self.leave_at) {
             return Some(Outcome::refused("outdated"));
         }
+        if self.keepalive.is_silent(now, cx) {
+            return Some(Outcome::shed("keepalive"));
+        }
         if is_up(idle_until) {
             return Some(if self.asked { Outcome::SERVED } else { Outcome::shed("first_request_timeout") });
         }
         let of_calls = self.calls.iter().map(|open| open.call.deadline());
-        let next = of_calls.chain([blocked_until, self.leave_at, idle_until]).flatten().min()?;
-        let mut alarm = self.alarm.as_mut();
-        if next < alarm.deadline() || alarm.is_elapsed() {
-            alarm.as_mut().reset(next);
+        let next = of_calls.chain([blocked_until, self.leave_at, idle_until]).flatten().min();
+        self.set_alarm(next.map_or(self.keepalive.next(), |next| next.min(self.keepalive.next())), now, cx);
+        None
+    }
+
+    /// Touches the timer only when it rings too late, or has rung.
+    fn set_alarm(&mut self, at: Instant, now: Instant, cx: &mut Context<'_>) {
+        if self.alarm_at <= at && now < self.alarm_at {
+            return;
         }
-        if alarm.poll(cx).is_ready() {
+        self.alarm_at = at;
+        self.alarm.as_mut().reset(at);
+        if self.alarm.as_mut().poll(cx).is_ready() {
             self.waker.wake_by_ref();
         }
-        None
     }
 }
 
 impl Reader {
-    fn new(mut subscriber: Subscriber) -> Self {
+    fn new(mut subscriber: Subscriber, cx: &mut Context<'_>) -> Self {
         let identities = subscriber.current();
         let learned = Box::pin(subscriber.learned());
-        Self { subscriber, identities, learned }
+        let mut reader = Self { subscriber, identities, learned };
+        reader.wait(cx);
+        reader
     }
 
-    fn refresh(&mut self, cx: &mut Context<'_>) {
-        if self.subscriber.has_news()
-            && let Some(identities) = self.subscriber.look()
-        {
+    /// Says whether there is news.
+    fn refresh(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.subscriber.has_news() {
+            return false;
+        }
+        let news = self.subscriber.look();
+        if self.subscriber.take_learned() {
+            self.wait(cx);
+        }
+        let is_news = news.is_some();
+        if let Some(identities) = news {
             self.identities = identities;
         }
+        is_news
+    }
+
+    /// Has the bell rung when more is learned of the process. Publications ring it anyway.
+    fn wait(&mut self, cx: &mut Context<'_>) {
         while self.learned.as_mut().poll(cx).is_ready() {
             self.learned = Box::pin(self.subscriber.learned());
         }

@@ -31,6 +31,8 @@ pub struct Subscriber {
     standing: watch::Receiver<Arc<Standing>>,
     /// Told when the connection no longer speaks for its process.
     over: CancellationToken,
+    /// A look found something new of the process.
+    has_learned: bool,
     /// Takes down what is read.
     account: Option<Account>,
     matched: Option<Matched>,
@@ -64,7 +66,16 @@ impl Subscriber {
         over: CancellationToken,
     ) -> Self {
         let published = shared.published.subscribe();
-        Self { shared, published, standing, over, account: None, matched: None, returned: None }
+        Self {
+            shared,
+            published,
+            standing,
+            over,
+            has_learned: false,
+            account: None,
+            matched: None,
+            returned: None,
+        }
     }
 
     /// Has `account` take down what is read from now on.
@@ -102,6 +113,11 @@ impl Subscriber {
     pub fn has_news(&self) -> bool {
         // Without its sender nothing more will be learned of the process.
         self.published.has_changed().unwrap_or(false) || self.standing.has_changed().unwrap_or(false)
+    }
+
+    /// Whether something new of the process was found by a look since this was asked last.
+    pub fn take_learned(&mut self) -> bool {
+        std::mem::take(&mut self.has_learned)
     }
 
     /// Waits until something is learned of the process, counted from the last look.
@@ -168,7 +184,11 @@ impl Subscriber {
     fn read(&mut self, now: SystemTime) -> Identities {
         let snapshot = self.shared.snapshot.load_full();
         // Marked as seen, then used, like `published`.
-        let standing = Arc::clone(&self.standing.borrow_and_update());
+        let standing = {
+            let standing = self.standing.borrow_and_update();
+            self.has_learned |= standing.has_changed();
+            Arc::clone(&standing)
+        };
         let entries = self.entries(&snapshot, &standing.selectors, now);
         let holder = holder(&standing, &snapshot, entries, now);
         let svids: Vec<_> = entries
@@ -183,7 +203,7 @@ impl Subscriber {
         }
         // What is pending is neither had nor lost.
         if let Some(account) = self.account.as_mut().filter(|_| pending == 0) {
-            account.told(svids.iter().map(|issued| &*issued.entry), &standing, now);
+            account.told(svids.iter().map(|issued| &issued.entry), &standing, now);
         }
         Identities { pending, svids, bundle: snapshot.bundle.clone(), holder }
     }
