@@ -10,6 +10,10 @@ pub mod problem;
 pub mod open;
 /// Log lines that strangers can cause, so many a second.
 pub mod quiet;
+/// How often somebody may do something.
+pub mod rate;
+/// A total that many share, with a reserve for those who hold little.
+pub mod share;
 /// What the kernel programs saw: the record of each `connect()`, and exec, fork and exit events.
 pub mod kernel;
 /// Every process of this machine, kept true by kernel events.

@@ -2,13 +2,15 @@
 
 use super::Finding;
 
-/// Every stage in the order of the flow, and whose modules it may name. All may name `spiffe`, `problem`,
-/// `open` and `quiet`, which name nobody.
-const STAGES: [(&str, &[&str]); 21] = [
+/// Every stage in the order of the flow, and whose modules it may name. All may name those of
+/// [`COMMON`], which name nobody.
+const STAGES: [(&str, &[&str]); 23] = [
     ("spiffe", &[]),
     ("problem", &[]),
     ("open", &[]),
     ("quiet", &[]),
+    ("rate", &[]),
+    ("share", &[]),
     ("kernel", &[]),
     ("process", &["kernel"]),
     ("attestation", &["kernel", "process"]),
@@ -46,7 +48,7 @@ const STAGES_THAT_SERVE: &[&str] = &[
 ];
 const EVERYBODY: &[&str] = &["*"];
 /// What every stage may name.
-const COMMON: [&str; 4] = ["spiffe", "problem", "open", "quiet"];
+const COMMON: [&str; 6] = ["spiffe", "problem", "open", "quiet", "rate", "share"];
 const SOURCES: &str = "agent/src/";
 
 /// Names of other stages in `text`, the content of `file`, that the table does not allow.
