@@ -10,6 +10,8 @@ mod bridge;
 mod connection;
 mod grpc;
 mod keepalive;
+mod limits;
+mod pace;
 mod session;
 mod shard;
 mod socket;
@@ -25,8 +27,9 @@ use prometheus_client::{
 use tokio::net::UnixStream;
 use tonic::service::Routes;
 
-pub use admission::Limits;
+pub use admission::InUse;
 use admission::{Admission, Refused};
+pub use limits::Limits;
 pub use shard::Shard;
 pub use socket::{BoundSocket, MAX_SOCKET_PATH, bind};
 
@@ -58,6 +61,8 @@ pub struct Metrics {
     pub connections: Gauge,
     pub accepted: Counter,
     pub connections_ended: Family<Outcome, Counter>,
+    /// How often a caller's bytes were left unread for a while, since it sends too fast.
+    pub paused: Counter,
     pub calls: Counter,
     pub calls_ended: Family<Outcome, Counter>,
 }
@@ -98,8 +103,13 @@ impl Front {
         sds: Sds,
         routes: Routes,
     ) -> Self {
-        let admission = Admission::new(limits.clone());
+        let admission = Admission::new(&limits);
         Self { limits, minimum, capture, callers, sds, routes, metrics: Metrics::default(), admission }
+    }
+
+    /// What strangers hold of it now.
+    pub fn in_use(&self) -> InUse {
+        self.admission.in_use()
     }
 
     fn refuse(&self, refusal: &Refusal, socket: &UnixStream) -> Outcome {

@@ -27,6 +27,7 @@ use crate::{
     front::Limits,
     health::Node,
     problem::Problem,
+    rate::Rate,
     registration::{EntryFiles, EntryIndex},
     sds::{self, Names, NamesConfig, Sds},
     svid::Check,
@@ -53,9 +54,9 @@ pub(super) fn attestor(config: &Config) -> AttestorConfig {
         timeout: config.limits.attestation_timeout,
         in_flight: config.limits.attestations,
         in_flight_per_caller: config.limits.attestations_per_caller,
-        // A connection waits at most once, and no caller has more turns than its share, so the limits on connections
-        // bound the queue and nobody can fill it for others.
-        queued: config.limits.connections,
+        queued: config.limits.attestations_queued,
+        reserve: config.limits.reserve,
+        rate: Rate::new(config.limits.attestations_per_second, config.limits.attestations_burst),
         remembered: config.limits.attested_processes,
     }
 }
@@ -88,12 +89,22 @@ pub(super) fn limits(config: &Config) -> Limits {
     Limits {
         connections: connections(limits.connections),
         connections_per_caller: limits.connections_per_caller,
+        connects_per_second: limits.connects_per_second,
+        streams: limits.streams,
         streams_per_connection: u32::try_from(limits.streams_per_connection).unwrap_or(u32::MAX),
         streams_per_caller: limits.streams_per_caller,
+        reserve: limits.reserve,
+        frames_per_second: limits.frames_per_second,
+        header_list: u32::try_from(limits.header_list).unwrap_or(u32::MAX),
+        header_fields: limits.header_fields,
+        pending_resets: limits.pending_resets,
+        local_resets: limits.local_resets,
         preface_timeout: limits.preface_timeout,
         first_request_timeout: limits.first_request_timeout,
         idle_timeout: limits.idle_timeout,
         stalled_timeout: limits.stalled_timeout,
+        keepalive_interval: limits.keepalive_interval,
+        keepalive_timeout: limits.keepalive_timeout,
     }
 }
 

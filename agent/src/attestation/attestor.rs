@@ -23,12 +23,16 @@ use super::{
     runs::Runs,
     selector::{Selector, SelectorSet},
     testimony::{Asked, ask, hear},
-    turns::{Turn, Turns},
+    turns::{Bounds, Turn, Turns},
     witness::Witness,
 };
-use crate::kernel::{Capture, Namespaces, Task, since_boot};
+use crate::{
+    kernel::{Capture, Namespaces, Task, since_boot},
+    rate::{Rate, TooSoon},
+    share::{Full, Share},
+};
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AttestorConfig {
     pub path: PathRule,
     /// Largest executable that is hashed, in bytes.
@@ -41,10 +45,16 @@ pub struct AttestorConfig {
     pub in_flight_per_caller: usize,
     /// Attestations that wait for their turn; one more is turned away.
     pub queued: usize,
+    /// Part of `in_flight` and of `queued` that is kept for callers below their share.
+    pub reserve: f64,
+    /// How often one caller may have somebody attested.
+    pub rate: Rate,
     /// Processes that are remembered though nobody is connected.
     pub remembered: usize,
 }
 
+/// As long as somebody who waits for it is there.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// A record that is no older is as good as a look.
 const FRESH: Duration = Duration::from_millis(1);
 
@@ -64,8 +74,10 @@ pub enum Error {
     Peer(#[from] Refusal),
     #[error("process {pid} changed its credentials since it connected")]
     Changed { pid: u32 },
-    #[error("too many attestations are under way")]
-    Busy,
+    #[error("too many attestations are under way: {0}")]
+    Busy(Full),
+    #[error("caller has more processes attested than its rate: {0}")]
+    TooOften(TooSoon),
     #[error("attestation waited longer than {0:?} for its turn")]
     TimedOut(Duration),
 }
@@ -79,7 +91,7 @@ pub struct Attestor {
     witnesses: Vec<Asked>,
     pub(super) turns: Turns,
     /// For what is learned later; it never takes the place of somebody who waits for an answer.
-    late: Arc<Turns>,
+    late: Turns,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -110,9 +122,21 @@ impl Attestor {
         Self {
             witnesses: witnesses.into_iter().map(asked).collect(),
             runs: Runs::new(config.remembered),
-            turns: Turns::new(config.in_flight, config.in_flight_per_caller, config.queued),
+            turns: Turns::new(Bounds {
+                at_once: Share::new(config.in_flight, config.reserve),
+                of_a_caller: config.in_flight_per_caller,
+                queued: Share::new(config.queued, config.reserve),
+                rate: Some(config.rate),
+                patience: config.timeout,
+            }),
             // As many wait as there are runs.
-            late: Arc::new(Turns::new(config.in_flight, config.in_flight_per_caller, usize::MAX)),
+            late: Turns::new(Bounds {
+                at_once: Share::new(config.in_flight, config.reserve),
+                of_a_caller: config.in_flight_per_caller,
+                queued: Share::new(usize::MAX, 0.0),
+                rate: None,
+                patience: FOREVER,
+            }),
             learner: Arc::new(learner),
             config,
             metrics,
@@ -133,6 +157,11 @@ impl Attestor {
         self.runs.counts()
     }
 
+    /// Attestations under way, and those that wait for their turn.
+    pub fn at_work(&self) -> (usize, usize) {
+        self.turns.counts()
+    }
+
     /// Which dear facts some entry names. Holds for later attestations, and for the processes that are known.
     pub fn want(&self, wanted: Wanted) {
         self.learner.wanted.send_if_modified(|before| std::mem::replace(before, wanted) != wanted);
@@ -151,8 +180,13 @@ impl Attestor {
         let learned = run.attested.get_or_try_init(|| self.learn(peer, &run)).await;
         if let Err(error) = learned {
             match error {
-                Error::Busy => _ = self.metrics.turned_away.inc(),
-                _ => _ = self.metrics.failed.inc(),
+                Error::Busy(full) => self.metrics.shed(match full {
+                    Full::Total => "attestations_queued",
+                    Full::Reserve => "attestations_reserve",
+                }),
+                Error::TooOften(_) => self.metrics.shed("attestations_per_second"),
+                Error::TimedOut(_) => self.metrics.shed("attestation_timeout"),
+                Error::Peer(_) | Error::Changed { .. } => _ = self.metrics.failed.inc(),
             }
             return Err(error);
         }
@@ -199,8 +233,7 @@ impl Attestor {
         if (about.uid, about.gid) != about.ids_of_look() {
             return Err(Error::Changed { pid: about.pid });
         }
-        let turn = timeout(self.config.timeout, self.turns.take(peer.caller_key())).await;
-        let turn = turn.map_err(|_| Error::TimedOut(self.config.timeout))??;
+        let turn = self.turns.take(peer.caller_key()).await?;
         // Asked before: what is wanted in between is noticed later.
         let wanted = *self.learner.wanted.borrow();
         let draft = Arc::new(Learner::draft());
@@ -253,8 +286,7 @@ impl Attestor {
         if let Some((work, draft)) = late {
             tokio::spawn(tell_late(held.clone(), work, draft));
         }
-        let (learner, turns, caller) =
-            (Arc::clone(&self.learner), Arc::clone(&self.late), run.caller.clone());
+        let (learner, turns, caller) = (Arc::clone(&self.learner), self.late.clone(), run.caller.clone());
         tokio::spawn(async move {
             let mut learned = learned;
             while let Some(more) = learner.more_wanted(learned, || held.strong_count() > 0).await {
@@ -291,7 +323,8 @@ impl Error {
         match self {
             Self::Peer(refusal) => refusal.code(),
             Self::Changed { .. } => "E0407",
-            Self::Busy => "E0409",
+            Self::Busy(_) => "E0409",
+            Self::TooOften(_) => "E0330",
             Self::TimedOut(_) => "E0410",
         }
     }

@@ -16,7 +16,8 @@ pub struct Metrics {
     /// Connections whose process was known already.
     pub shared: Counter,
     pub failed: Counter,
-    pub turned_away: Counter,
+    /// Turned away, by the limit that was reached.
+    pub shed: Family<Label, Counter>,
     /// Facts that could not be learned of a peer that was attested all the same.
     pub gaps: Counter,
     /// Questions to a witness that it did not answer.
@@ -51,7 +52,7 @@ impl Metrics {
             attested: Counter::default(),
             shared: Counter::default(),
             failed: Counter::default(),
-            turned_away: Counter::default(),
+            shed: Family::default(),
             gaps: Counter::default(),
             silences: Counter::default(),
             hashed,
@@ -68,6 +69,10 @@ impl Metrics {
         }
         let label = [("process", if known { "known" } else { "new" })];
         self.seconds.get_or_create(&label).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn shed(&self, limit: &'static str) {
+        self.shed.get_or_create(&[("reason", limit)]).inc();
     }
 
     pub(super) fn changed(&self, what: &'static str) {

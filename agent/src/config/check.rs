@@ -20,6 +20,7 @@ use super::{
         Rotation, Sds, Telemetry, WorkloadApi,
     },
     text::FileText,
+    values::COUNT_MAX,
     words::{AUTO, GRADES, HOOKS, KEY_TYPES, LOG_FORMATS, LOG_LEVELS, OFF, PATH_MEANINGS},
 };
 use crate::{
@@ -316,26 +317,44 @@ impl Checker<'_> {
             // The bound is far below what a usize holds.
             self.size(key, setting, default, 1 << 10..=64 << 20).map(|size| size as usize)
         };
+        let count = |key: &str, setting: &Setting<i64>, default: usize| {
+            self.count(key, setting, default.min(COUNT_MAX))
+        };
+        let connections_per_caller = count("connections_per_caller", &raw.connections_per_caller, 128)?;
+        let streams_per_caller = count("streams_per_caller", &raw.streams_per_caller, 1024)?;
         Ok(Limits {
-            connections: self.count("connections", &raw.connections, 16384)?,
-            connections_per_caller: self.count("connections_per_caller", &raw.connections_per_caller, 128)?,
-            streams_per_connection: self.count("streams_per_connection", &raw.streams_per_connection, 128)?,
-            streams_per_caller: self.count("streams_per_caller", &raw.streams_per_caller, 1024)?,
+            connections: count("connections", &raw.connections, 16384)?,
+            connections_per_caller,
+            connects_per_second: count(
+                "connects_per_second",
+                &raw.connects_per_second,
+                8 * connections_per_caller,
+            )?,
+            streams: count("streams", &raw.streams, 32768)?,
+            streams_per_connection: count("streams_per_connection", &raw.streams_per_connection, 128)?,
+            streams_per_caller,
+            reserve: self.share("reserve", &raw.reserve, 0.25, 0.0..=0.9)?,
+            frames_per_second: count("frames_per_second", &raw.frames_per_second, 32 * streams_per_caller)?,
             sds_request: request("sds_request", &raw.sds_request, 1 << 20)?,
             request: request("request", &raw.request, 16 << 10)?,
-            names_per_stream: self.count("names_per_stream", &raw.names_per_stream, 128)?,
+            names_per_stream: count("names_per_stream", &raw.names_per_stream, 128)?,
+            header_list: self.size("header_list", &raw.header_list, 8 << 10, 1 << 10..=1 << 20)? as usize,
+            header_fields: count("header_fields", &raw.header_fields, 64)?,
+            pending_resets: count("pending_resets", &raw.pending_resets, 20)?,
+            local_resets: count("local_resets", &raw.local_resets, 64)?,
             preface_timeout: wait("preface_timeout", &raw.preface_timeout, 2)?,
             first_request_timeout: wait("first_request_timeout", &raw.first_request_timeout, 5)?,
             attestation_timeout: wait("attestation_timeout", &raw.attestation_timeout, 5)?,
             idle_timeout: wait("idle_timeout", &raw.idle_timeout, 60)?,
             stalled_timeout: wait("stalled_timeout", &raw.stalled_timeout, 30)?,
-            attestations: self.count("attestations", &raw.attestations, 64)?,
-            attestations_per_caller: self.count(
-                "attestations_per_caller",
-                &raw.attestations_per_caller,
-                4,
-            )?,
-            attested_processes: self.count("attested_processes", &raw.attested_processes, 16384)?,
+            keepalive_interval: wait("keepalive_interval", &raw.keepalive_interval, 30)?,
+            keepalive_timeout: wait("keepalive_timeout", &raw.keepalive_timeout, 20)?,
+            attestations: count("attestations", &raw.attestations, 64)?,
+            attestations_per_caller: count("attestations_per_caller", &raw.attestations_per_caller, 4)?,
+            attestations_queued: count("attestations_queued", &raw.attestations_queued, 200)?,
+            attestations_per_second: count("attestations_per_second", &raw.attestations_per_second, 50)?,
+            attestations_burst: count("attestations_burst", &raw.attestations_burst, 100)?,
+            attested_processes: count("attested_processes", &raw.attested_processes, 16384)?,
         })
     }
 

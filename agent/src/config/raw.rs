@@ -178,30 +178,61 @@ pub(super) struct RawLimits {
     pub(super) connections: Setting<i64>,
     /// Connections of one caller: of one container, else of one uid. Default: 128.
     pub(super) connections_per_caller: Setting<i64>,
+    /// Connections that one caller may make in a second; those beyond are closed at once.
+    /// Default: 8 for each of connections_per_caller.
+    pub(super) connects_per_second: Setting<i64>,
+    /// Streams, all together. Default: 32768.
+    pub(super) streams: Setting<i64>,
     /// Streams of one connection. Default: 128.
     pub(super) streams_per_connection: Setting<i64>,
     /// Streams of one caller. Default: 1024.
     pub(super) streams_per_caller: Setting<i64>,
+    /// Part of `connections`, `streams`, `attestations` and `attestations_queued` that is kept for callers who hold
+    /// less than their share: 0.0 to 0.9. Default: 0.25.
+    pub(super) reserve: Setting<f64>,
+    /// Frames of HTTP/2 that are read from one caller in a second; what it sends beyond stays in its socket. The head of
+    /// a stream counts as 16, and each 4 KiB of data as one more. Default: 32 for each of streams_per_caller.
+    pub(super) frames_per_second: Setting<i64>,
     /// Largest SDS request: "1KiB" to "64MiB". Default: "1MiB".
     pub(super) sds_request: Setting<String>,
     /// Largest other request: "1KiB" to "64MiB". Default: "16KiB".
     pub(super) request: Setting<String>,
     /// Secret names of one SDS stream. Default: 128.
     pub(super) names_per_stream: Setting<i64>,
+    /// Largest header list of a request: "1KiB" to "1MiB". Default: "8KiB".
+    pub(super) header_list: Setting<String>,
+    /// Header fields of a request. Default: 64.
+    pub(super) header_fields: Setting<i64>,
+    /// Streams that a client may have reset before they were looked at; then its connection is closed. Default: 20.
+    pub(super) pending_resets: Setting<i64>,
+    /// Streams that may be reset for what a client sent on them; then its connection is closed. Default: 64.
+    pub(super) local_resets: Setting<i64>,
     /// How long a new connection may take to begin HTTP/2. Default: "2s".
     pub(super) preface_timeout: Setting<String>,
-    /// How long it may take to send its first request. Default: "5s".
+    /// How long it may take to send its first request, and a stream to send all of its first message. Default: "5s".
     pub(super) first_request_timeout: Setting<String>,
     /// How long attesting a caller may take. Default: "5s".
     pub(super) attestation_timeout: Setting<String>,
     /// How long a connection may stay without a stream. Default: "60s".
     pub(super) idle_timeout: Setting<String>,
-    /// How long a caller may leave unread what was sent to it. Default: "30s".
+    /// How long a caller may leave unread what was sent to it, or unfinished a message that it began. Default: "30s".
     pub(super) stalled_timeout: Setting<String>,
+    /// How often a client is asked whether it is still there. Default: "30s".
+    pub(super) keepalive_interval: Setting<String>,
+    /// How long it may take to say so. Default: "20s".
+    pub(super) keepalive_timeout: Setting<String>,
     /// Attestations under way at once, all together. Default: 64.
     pub(super) attestations: Setting<i64>,
     /// Attestations under way at once for one caller. Default: 4.
     pub(super) attestations_per_caller: Setting<i64>,
+    /// Attestations that wait for their turn, all together. Default: 200.
+    pub(super) attestations_queued: Setting<i64>,
+    /// Attestations of one caller in a second; one more waits, for attestation_timeout at most. A process that is
+    /// known costs none. Default: 50.
+    pub(super) attestations_per_second: Setting<i64>,
+    /// Attestations of one caller that need not wait after a rest. Default: 100.
+    pub(super) attestations_burst: Setting<i64>,
+    /// Processes that are remembered though nobody of theirs is connected. Default: 16384.
     pub(super) attested_processes: Setting<i64>,
 }
 

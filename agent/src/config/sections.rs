@@ -175,22 +175,36 @@ pub struct Sds {
 }
 
 /// What strangers may use up. Sizes are in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     pub connections: usize,
     pub connections_per_caller: usize,
+    pub connects_per_second: usize,
+    pub streams: usize,
     pub streams_per_connection: usize,
     pub streams_per_caller: usize,
+    /// Part of each total that is kept for callers below their share.
+    pub reserve: f64,
+    pub frames_per_second: usize,
     pub sds_request: usize,
     pub request: usize,
     pub names_per_stream: usize,
+    pub header_list: usize,
+    pub header_fields: usize,
+    pub pending_resets: usize,
+    pub local_resets: usize,
     pub preface_timeout: Duration,
     pub first_request_timeout: Duration,
     pub attestation_timeout: Duration,
     pub idle_timeout: Duration,
     pub stalled_timeout: Duration,
+    pub keepalive_interval: Duration,
+    pub keepalive_timeout: Duration,
     pub attestations: usize,
     pub attestations_per_caller: usize,
+    pub attestations_queued: usize,
+    pub attestations_per_second: usize,
+    pub attestations_burst: usize,
     /// Processes that are remembered though nobody of theirs is connected.
     pub attested_processes: usize,
 }

@@ -108,18 +108,31 @@ impl Page {
         self.section("limits");
         self.key("connections", limits.connections);
         self.key("connections_per_caller", limits.connections_per_caller);
+        self.key("connects_per_second", limits.connects_per_second);
+        self.key("streams", limits.streams);
         self.key("streams_per_connection", limits.streams_per_connection);
         self.key("streams_per_caller", limits.streams_per_caller);
+        self.key("reserve", limits.reserve);
+        self.key("frames_per_second", limits.frames_per_second);
         self.key("sds_request", quoted(&format_size(limits.sds_request as u64)));
         self.key("request", quoted(&format_size(limits.request as u64)));
         self.key("names_per_stream", limits.names_per_stream);
+        self.key("header_list", quoted(&format_size(limits.header_list as u64)));
+        self.key("header_fields", limits.header_fields);
+        self.key("pending_resets", limits.pending_resets);
+        self.key("local_resets", limits.local_resets);
         self.key("preface_timeout", duration(limits.preface_timeout));
         self.key("first_request_timeout", duration(limits.first_request_timeout));
         self.key("attestation_timeout", duration(limits.attestation_timeout));
         self.key("idle_timeout", duration(limits.idle_timeout));
         self.key("stalled_timeout", duration(limits.stalled_timeout));
+        self.key("keepalive_interval", duration(limits.keepalive_interval));
+        self.key("keepalive_timeout", duration(limits.keepalive_timeout));
         self.key("attestations", limits.attestations);
         self.key("attestations_per_caller", limits.attestations_per_caller);
+        self.key("attestations_queued", limits.attestations_queued);
+        self.key("attestations_per_second", limits.attestations_per_second);
+        self.key("attestations_burst", limits.attestations_burst);
         self.key("attested_processes", limits.attested_processes);
     }
 

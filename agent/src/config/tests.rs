@@ -69,6 +69,15 @@ fn the_defaults_are_as_documented() {
     assert!(config.attest.docker.enabled && config.attest.systemd.enabled && config.attest.slurm.enabled);
     assert!(!config.attest.docker.rootless && !config.attest.docker.env);
     assert_eq!((config.kernel.ring, config.limits.sds_request), (1 << 20, 1 << 20));
+    let limits = config.limits;
+    assert_eq!((limits.connections, limits.connections_per_caller), (16_384, 128));
+    assert_eq!((limits.streams_per_connection, limits.streams_per_caller), (128, 1_024));
+    assert_eq!((limits.connects_per_second, limits.frames_per_second), (1_024, 32_768));
+    assert_eq!((limits.reserve, limits.header_list, limits.header_fields), (0.25, 8 << 10, 64));
+    assert_eq!((limits.pending_resets, limits.local_resets, limits.names_per_stream), (20, 64, 128));
+    assert_eq!((limits.attestations, limits.attestations_per_caller), (64, 4));
+    assert_eq!(limits.attestations_queued, 200);
+    assert_eq!((limits.attestations_per_second, limits.attestations_burst), (50, 100));
     assert_eq!(config.telemetry.metrics, Some("127.0.0.1:9988".parse().unwrap()));
 }
 
@@ -87,6 +96,7 @@ fn every_setting_is_read() {
         [sds]\ndefault_svid_name = \"\"\ndefault_bundle_name = \"null\"\ndefault_all_bundles_name = \"ROOTCA\"\n\
         disable_spiffe_cert_validation = true\npartial = true\n\
         [limits]\nconnections = 1\nrequest = \"2KiB\"\nidle_timeout = \"1m\"\n\
+        connections_per_caller = 7\nstreams_per_caller = 5\nreserve = 0\nheader_list = \"1MiB\"\nheader_fields = 9\n\
         [telemetry]\nmetrics = \"off\"\nlog = { format = \"json\", level = \"debug\" }\n";
     let config = parse(text).unwrap();
     assert_eq!(config.state_dir, Path::new("/etc/vouch/state"));
@@ -123,6 +133,9 @@ fn every_setting_is_read() {
     assert!(config.sds.default_svid_name.is_empty() && config.sds.partial);
     assert_eq!((config.limits.connections, config.limits.request), (1, 2048));
     assert_eq!(config.limits.idle_timeout, Duration::from_secs(60));
+    // What a caller may do in a second follows from what it may hold.
+    assert_eq!((config.limits.connects_per_second, config.limits.frames_per_second), (56, 160));
+    assert_eq!((config.limits.reserve, config.limits.header_list), (0.0, 1 << 20));
     assert_eq!(config.telemetry.metrics, None);
     assert_eq!(config.telemetry.log, Log { format: LogFormat::Json, level: LogLevel::Debug });
     assert_eq!(parse(&config.show()).unwrap(), config);
@@ -168,6 +181,9 @@ fn what_breaks_a_rule_is_refused() {
         ("[limits]\nconnections = 1000001", "E0108"),
         ("[limits]\nrequest = \"1B\"", "E0108"),
         ("[limits]\nidle_timeout = \"2h\"", "E0108"),
+        ("[limits]\nreserve = 1.0", "E0108"),
+        ("[limits]\nheader_list = \"2MiB\"", "E0108"),
+        ("[limits]\nconnections_per_caller = 1000000\nconnects_per_second = 0", "E0108"),
         ("[sds]\ndefault_bundle_name = \"ALL\"", "E0113"),
         ("[sds]\ndefault_svid_name = \"ROOTCA\"", "E0113"),
         ("[telemetry]\nmetrics = \"0.0.0.0:9988\"", "E0112"),

@@ -11,6 +11,9 @@ use crate::problem::{Problem, nearest};
 pub(super) const SIZE_UNITS: [(&str, u64); 4] =
     [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
+/// No machine has room for more of anything that is counted.
+pub(super) const COUNT_MAX: usize = 1_000_000;
+
 impl Checker<'_> {
     /// The value of `key`, or `default`; durations as "90s", "1h 30m", "1y".
     pub(super) fn duration(
@@ -54,13 +57,11 @@ impl Checker<'_> {
     }
 
     pub(super) fn count(&self, key: &str, setting: &Setting<i64>, default: usize) -> Result<usize, Problem> {
-        /// No machine has room for more of anything that is counted here.
-        const MAX: usize = 1_000_000;
         let Some(number) = setting else { return Ok(default) };
         usize::try_from(*number.get_ref())
             .ok()
-            .filter(|count| (1..=MAX).contains(count))
-            .ok_or_else(|| self.out_of_bounds(key, &format!("1 to {MAX}"), number))
+            .filter(|count| (1..=COUNT_MAX).contains(count))
+            .ok_or_else(|| self.out_of_bounds(key, &format!("1 to {COUNT_MAX}"), number))
     }
 
     pub(super) fn share(

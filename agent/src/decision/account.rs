@@ -184,6 +184,8 @@ mod tests {
             in_flight: 1,
             in_flight_per_caller: 1,
             queued: 1,
+            reserve: 0.0,
+            rate: crate::rate::Rate::new(1, 1),
             remembered: 1,
         };
         let (ours, theirs) = UnixStream::pair().unwrap();

@@ -1,47 +1,68 @@
-//! How much one caller, and all together, may hold open.
+//! How much one caller, and all together, may hold open, and how fast a caller may come.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::attestation::CallerKey;
+use super::{limits::Limits, pace::Pace};
+use crate::{
+    attestation::CallerKey,
+    rate::Rate,
+    share::{Full, Share},
+};
 
-/// Bounds on what strangers may hold of the public socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    pub connections: usize,
-    pub connections_per_caller: usize,
-    pub streams_per_connection: u32,
-    pub streams_per_caller: usize,
-    /// From `accept` to the end of the HTTP/2 preface.
-    pub preface_timeout: Duration,
-    /// From the preface to the first call.
-    pub first_request_timeout: Duration,
-    /// A connection without an open call is closed after so long.
-    pub idle_timeout: Duration,
-    /// A response of which the client takes nothing for so long ends its call.
-    pub stalled_timeout: Duration,
-}
+/// When so many callers are known, those are forgotten who hold nothing and owe nothing.
+const TIDIED_FROM: usize = 64;
 
 /// Counts what is open, by caller and in total.
 #[derive(Debug)]
 pub(super) struct Admission {
-    limits: Limits,
+    rules: Rules,
     counts: Arc<Mutex<Counts>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    connections: Share,
+    connections_per_caller: usize,
+    connects: Rate,
+    streams: Share,
+    streams_per_caller: usize,
+    frames: Rate,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
-    connections: usize,
+    connections: Taken,
+    streams: Taken,
     by_caller: HashMap<CallerKey, Held>,
+    tidied_at: usize,
 }
 
-#[derive(Debug, Default)]
+/// How much of a total is taken, and by how many.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Taken {
+    all: usize,
+    holders: usize,
+}
+
+#[derive(Debug)]
 struct Held {
     connections: usize,
     streams: usize,
+    /// When the connections that it made are made good.
+    paid_until: Instant,
+    pace: Arc<Pace>,
+}
+
+/// What is open now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InUse {
+    pub streams: usize,
+    /// Containers, and uids outside containers, that have a connection.
+    pub callers: usize,
 }
 
 /// There is no room for one more.
@@ -54,7 +75,8 @@ pub(super) struct Refused {
 #[derive(Debug)]
 pub(super) struct ConnectionPlace {
     caller: CallerKey,
-    streams_per_caller: usize,
+    rules: Rules,
+    pace: Arc<Pace>,
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -66,61 +88,128 @@ pub(super) struct StreamPlace {
 }
 
 impl Admission {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, counts: Arc::default() }
+    pub(super) fn new(limits: &Limits) -> Self {
+        let rules = Rules {
+            connections: Share::new(limits.connections, limits.reserve),
+            connections_per_caller: limits.connections_per_caller,
+            connects: Rate::new(limits.connects_per_second, limits.connects_per_second),
+            streams: Share::new(limits.streams, limits.reserve),
+            streams_per_caller: limits.streams_per_caller,
+            // Every stream of a caller may be opened at once, and more.
+            frames: Rate::new(limits.frames_per_second, limits.frames_per_second.saturating_mul(2)),
+        };
+        Self { rules, counts: Arc::default() }
     }
 
     pub(super) fn connection(&self, caller: CallerKey) -> Result<ConnectionPlace, Refused> {
-        let mut counts = lock(&self.counts);
-        if counts.connections >= self.limits.connections {
-            return Err(Refused { reason: "connections" });
-        }
-        let held = counts.by_caller.entry(caller.clone()).or_default();
-        if held.connections >= self.limits.connections_per_caller {
-            return Err(Refused { reason: "connections_per_caller" });
-        }
-        held.connections += 1;
-        counts.connections += 1;
-        drop(counts);
-        let (streams_per_caller, counts) = (self.limits.streams_per_caller, Arc::clone(&self.counts));
-        Ok(ConnectionPlace { caller, streams_per_caller, counts })
+        let pace = lock(&self.counts).connect(&self.rules, &caller, Instant::now())?;
+        Ok(ConnectionPlace { caller, rules: self.rules, pace, counts: Arc::clone(&self.counts) })
+    }
+
+    pub(super) fn in_use(&self) -> InUse {
+        let counts = lock(&self.counts);
+        InUse { streams: counts.streams.all, callers: counts.connections.holders }
     }
 }
 
 impl ConnectionPlace {
     pub(super) fn stream(&self) -> Result<StreamPlace, Refused> {
-        let mut counts = lock(&self.counts);
-        let held = counts.by_caller.entry(self.caller.clone()).or_default();
-        if held.streams >= self.streams_per_caller {
-            return Err(Refused { reason: "streams_per_caller" });
-        }
-        held.streams += 1;
-        drop(counts);
+        lock(&self.counts).open(&self.rules, &self.caller)?;
         Ok(StreamPlace { caller: self.caller.clone(), counts: Arc::clone(&self.counts) })
+    }
+
+    /// How fast this caller may send, over all of its connections.
+    pub(super) fn pace(&self) -> Arc<Pace> {
+        Arc::clone(&self.pace)
     }
 }
 
 impl Counts {
-    fn release(&mut self, caller: &CallerKey, give_back: impl FnOnce(&mut Held)) {
-        let Some(held) = self.by_caller.get_mut(caller) else { return };
-        give_back(held);
-        if held.connections == 0 && held.streams == 0 {
-            self.by_caller.remove(caller);
+    fn connect(&mut self, rules: &Rules, caller: &CallerKey, now: Instant) -> Result<Arc<Pace>, Refused> {
+        self.forget_the_gone(now);
+        let held = self.by_caller.entry(caller.clone()).or_insert_with(|| Held::new(rules, now));
+        let refused = |reason| Err(Refused { reason });
+        // Counted also when it is refused: a stranger who is turned away costs something, too.
+        if rules.connects.reserve(&mut held.paid_until, 1, now, Duration::ZERO).is_err() {
+            return refused("connects_per_second");
         }
+        if held.connections >= rules.connections_per_caller {
+            return refused("connections_per_caller");
+        }
+        match rules.connections.admits(self.connections.all, self.connections.holders, held.connections) {
+            Ok(()) => {}
+            Err(Full::Total) => return refused("connections"),
+            Err(Full::Reserve) => return refused("connections_reserve"),
+        }
+        self.connections.take(&mut held.connections);
+        Ok(Arc::clone(&held.pace))
+    }
+
+    fn open(&mut self, rules: &Rules, caller: &CallerKey) -> Result<(), Refused> {
+        let refused = |reason| Err(Refused { reason });
+        // A connection that asks has its place.
+        let Some(held) = self.by_caller.get_mut(caller) else { return refused("streams") };
+        if held.streams >= rules.streams_per_caller {
+            return refused("streams_per_caller");
+        }
+        match rules.streams.admits(self.streams.all, self.streams.holders, held.streams) {
+            Ok(()) => {}
+            Err(Full::Total) => return refused("streams"),
+            Err(Full::Reserve) => return refused("streams_reserve"),
+        }
+        self.streams.take(&mut held.streams);
+        Ok(())
+    }
+
+    /// Whoever owes something is remembered, or would owe nothing after a new connection.
+    fn forget_the_gone(&mut self, now: Instant) {
+        if self.by_caller.len() >= self.tidied_at.max(TIDIED_FROM) {
+            self.by_caller.retain(|_, held| !held.is_forgettable(now));
+            self.tidied_at = 2 * self.by_caller.len();
+        }
+    }
+}
+
+impl Taken {
+    fn take(&mut self, held: &mut usize) {
+        self.all += 1;
+        self.holders += usize::from(*held == 0);
+        *held += 1;
+    }
+
+    fn give_back(&mut self, held: &mut usize) {
+        self.all -= 1;
+        *held -= 1;
+        self.holders -= usize::from(*held == 0);
+    }
+}
+
+impl Held {
+    fn new(rules: &Rules, now: Instant) -> Self {
+        let pace = Arc::new(Pace::new(rules.frames, now));
+        Self { connections: 0, streams: 0, paid_until: now, pace }
+    }
+
+    fn is_forgettable(&self, now: Instant) -> bool {
+        self.connections == 0 && self.streams == 0 && self.paid_until <= now && self.pace.owes_nothing(now)
     }
 }
 
 impl Drop for ConnectionPlace {
     fn drop(&mut self) {
-        let mut counts = lock(&self.counts);
-        counts.connections -= 1;
-        counts.release(&self.caller, |held| held.connections -= 1);
+        let counts = &mut *lock(&self.counts);
+        if let Some(held) = counts.by_caller.get_mut(&self.caller) {
+            counts.connections.give_back(&mut held.connections);
+        }
     }
 }
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
-        lock(&self.counts).release(&self.caller, |held| held.streams -= 1);
+        let counts = &mut *lock(&self.counts);
+        if let Some(held) = counts.by_caller.get_mut(&self.caller) {
+            counts.streams.give_back(&mut held.streams);
+        }
     }
 }
 
@@ -132,52 +221,105 @@ fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
 mod tests {
     use super::*;
 
-    fn admission() -> Admission {
-        let second = Duration::from_secs(1);
-        Admission::new(Limits {
-            connections: 3,
-            connections_per_caller: 2,
-            streams_per_connection: 9,
-            streams_per_caller: 2,
-            preface_timeout: second,
-            first_request_timeout: second,
-            idle_timeout: second,
-            stalled_timeout: second,
-        })
+    fn limits() -> Limits {
+        Limits {
+            connections: 8,
+            connections_per_caller: 4,
+            connects_per_second: 100,
+            streams: 8,
+            streams_per_caller: 3,
+            ..super::super::limits::tests::limits()
+        }
+    }
+
+    fn uid(uid: u32) -> CallerKey {
+        CallerKey::Uid(uid)
     }
 
     #[test]
     fn one_caller_cannot_take_what_is_anothers() {
-        let admission = admission();
-        let (a, b) = (CallerKey::Uid(1), CallerKey::Container("/docker/x".into()));
-        let first = admission.connection(a.clone()).unwrap();
-        let _second = admission.connection(a.clone()).unwrap();
+        let admission = Admission::new(&Limits { connections: 5, reserve: 0.0, ..limits() });
+        let (a, b) = (uid(1), CallerKey::Container("/docker/x".into()));
+        let mut first: Vec<_> = (0..4).map(|_| admission.connection(a.clone()).unwrap()).collect();
         assert_eq!(admission.connection(a.clone()).unwrap_err().reason, "connections_per_caller");
-        let _third = admission.connection(b.clone()).unwrap();
+        let _fifth = admission.connection(b.clone()).unwrap();
         assert_eq!(admission.connection(b.clone()).unwrap_err().reason, "connections");
-        drop(first);
+        first.pop();
         assert!(admission.connection(b).is_ok());
     }
 
     #[test]
-    fn streams_are_counted_over_all_connections_of_a_caller() {
-        let admission = admission();
-        let first = admission.connection(CallerKey::Uid(1)).unwrap();
-        let second = admission.connection(CallerKey::Uid(1)).unwrap();
-        let (stream, _other) = (first.stream().unwrap(), second.stream().unwrap());
+    fn the_last_connections_are_for_callers_who_hold_less_than_their_share() {
+        let admission = Admission::new(&limits());
+        let mut held: Vec<_> =
+            [1, 1, 1, 2, 2, 2].map(|number| admission.connection(uid(number)).unwrap()).into();
+        // Of eight, two are kept; a share is a third of eight.
+        assert_eq!(admission.connection(uid(1)).unwrap_err().reason, "connections_reserve");
+        held.push(admission.connection(uid(3)).unwrap());
+        held.push(admission.connection(uid(4)).unwrap());
+        assert_eq!(admission.connection(uid(5)).unwrap_err().reason, "connections");
+    }
+
+    #[test]
+    fn streams_are_counted_over_all_connections_of_a_caller_and_in_total_with_a_reserve() {
+        let admission = Admission::new(&limits());
+        let first = admission.connection(uid(1)).unwrap();
+        let second = admission.connection(uid(1)).unwrap();
+        let (stream, _b, _c) = (first.stream().unwrap(), second.stream().unwrap(), second.stream().unwrap());
         assert_eq!(first.stream().unwrap_err().reason, "streams_per_caller");
+        let other = admission.connection(uid(2)).unwrap();
+        let _others: Vec<_> = (0..3).map(|_| other.stream().unwrap()).collect();
         drop(stream);
-        assert!(second.stream().is_ok());
+        // Five of eight are taken by two.
+        let third = admission.connection(uid(3)).unwrap();
+        let mut streams = vec![third.stream().unwrap(), third.stream().unwrap()];
+        assert_eq!(third.stream().unwrap_err().reason, "streams_reserve");
+        streams.push(admission.connection(uid(4)).unwrap().stream().unwrap());
+        assert_eq!(admission.in_use().streams, 8);
+        assert_eq!(admission.connection(uid(5)).unwrap().stream().unwrap_err().reason, "streams");
+    }
+
+    #[test]
+    fn a_caller_that_connects_without_pause_is_turned_away_and_nobody_else_is() {
+        let admission = Admission::new(&Limits { connects_per_second: 3, ..limits() });
+        for _ in 0..3 {
+            drop(admission.connection(uid(1)).unwrap());
+        }
+        assert_eq!(admission.connection(uid(1)).unwrap_err().reason, "connects_per_second");
+        assert!(admission.connection(uid(2)).is_ok());
+    }
+
+    #[test]
+    fn a_new_connection_does_not_buy_a_new_pace() {
+        let admission = Admission::new(&limits());
+        let first = admission.connection(uid(1)).unwrap().pace();
+        assert!(Arc::ptr_eq(&first, &admission.connection(uid(1)).unwrap().pace()));
+        assert!(!Arc::ptr_eq(&first, &admission.connection(uid(2)).unwrap().pace()));
     }
 
     #[test]
     fn nothing_is_held_when_everything_is_closed() {
-        let admission = admission();
-        let place = admission.connection(CallerKey::Uid(1)).unwrap();
+        let admission = Admission::new(&limits());
+        let place = admission.connection(uid(1)).unwrap();
         let stream = place.stream().unwrap();
+        assert_eq!(admission.in_use(), InUse { streams: 1, callers: 1 });
         // A call may outlive its connection by a moment.
         drop((place, stream));
-        let counts = lock(&admission.counts);
-        assert!(counts.connections == 0 && counts.by_caller.is_empty());
+        assert_eq!(admission.in_use(), InUse { streams: 0, callers: 0 });
+    }
+
+    #[test]
+    fn callers_who_left_are_forgotten_once_they_owe_nothing() {
+        let rules = Admission::new(&limits()).rules;
+        let (mut counts, start) = (Counts::default(), Instant::now());
+        let mut held = 0;
+        for number in 0..10_000 {
+            let now = start + Duration::from_millis(10) * number;
+            counts.connect(&rules, &uid(number), now).unwrap();
+            let Counts { connections, by_caller, .. } = &mut counts;
+            connections.give_back(&mut by_caller.get_mut(&uid(number)).unwrap().connections);
+            held = held.max(counts.by_caller.len());
+        }
+        assert!(held <= 2 * TIDIED_FROM, "{held}");
     }
 }

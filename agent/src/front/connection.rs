@@ -16,6 +16,7 @@ use super::{
     Outcome, Shard,
     admission::ConnectionPlace,
     keepalive::Keepalive,
+    pace::Paced,
     session::{BROKEN, Session},
     wire::wire,
 };
@@ -24,11 +25,8 @@ use crate::caller::Caller;
 /// Two default requests of an Envoy, 61 KB each, must fit, or it waits for us to open the window again.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-const MAX_HEADER_LIST: u32 = 8 << 10;
 /// How much one stream may have handed to `h2` and not yet written.
 const SEND_BUFFER: usize = 64 << 10;
-const PENDING_RESETS: usize = 20;
-const LOCAL_ERROR_RESETS: usize = 64;
 /// How long the last frames of a connection may take to leave.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
@@ -46,10 +44,11 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.streams_per_connection)
-        .max_header_list_size(MAX_HEADER_LIST)
+        .max_header_list_size(limits.header_list)
         .max_send_buffer_size(SEND_BUFFER)
-        .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_local_error_reset_streams(Some(LOCAL_ERROR_RESETS));
+        .max_pending_accept_reset_streams(limits.pending_resets)
+        .max_local_error_reset_streams(Some(limits.local_resets));
+    let socket = Paced::new(socket, place.pace(), front.metrics.paused.clone());
     let (socket, valve) = wire(socket);
     let mut connection = match timeout(limits.preface_timeout, builder.handshake(socket)).await {
         Ok(Ok(connection)) => connection,
@@ -58,7 +57,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     };
     // A new connection has its pings to give.
     let Some(ping_pong) = connection.ping_pong() else { return BROKEN };
-    let keepalive = Keepalive::new(ping_pong, Instant::now());
+    let keepalive = Keepalive::new(ping_pong, limits, Instant::now());
     let (bell, waker, _hung) = shard.bells.hang();
     let mut session = Session::new(front, connection, valve, caller, place, keepalive, waker);
     let is_stopping = || shard.stopping.load(Ordering::Relaxed);

@@ -8,9 +8,7 @@ use std::{
 use h2::{Ping, PingPong};
 use tokio::time::Instant;
 
-/// How often a client is asked, and how long it may take to answer.
-const EVERY: Duration = Duration::from_secs(30);
-const WITHIN: Duration = Duration::from_secs(20);
+use super::Limits;
 
 /// Pings one client.
 pub(super) struct Keepalive {
@@ -18,11 +16,15 @@ pub(super) struct Keepalive {
     /// When it is asked, or must have answered.
     next: Instant,
     is_asked: bool,
+    /// How often it is asked, and how long it may take to answer.
+    interval: Duration,
+    limit: Duration,
 }
 
 impl Keepalive {
-    pub(super) fn new(ping_pong: PingPong, now: Instant) -> Self {
-        Self { ping_pong, next: now + EVERY, is_asked: false }
+    pub(super) fn new(ping_pong: PingPong, limits: &Limits, now: Instant) -> Self {
+        let (interval, limit) = (limits.keepalive_interval, limits.keepalive_timeout);
+        Self { ping_pong, next: now + interval, is_asked: false, interval, limit }
     }
 
     /// When [`Self::is_silent`] has to be asked again though nothing has come.
@@ -39,11 +41,11 @@ impl Keepalive {
             if self.ping_pong.send_ping(Ping::opaque()).is_err() {
                 return true;
             }
-            (self.is_asked, self.next) = (true, now + WITHIN);
+            (self.is_asked, self.next) = (true, now + self.limit);
         }
         match self.ping_pong.poll_pong(cx) {
             Poll::Ready(Ok(_)) => {
-                (self.is_asked, self.next) = (false, now + EVERY);
+                (self.is_asked, self.next) = (false, now + self.interval);
                 false
             }
             Poll::Ready(Err(_)) => true,

@@ -28,6 +28,7 @@ use super::{
     connection::LINGER,
     grpc::{Incoming, Outgoing},
     keepalive::Keepalive,
+    limits::ended_by_h2,
     wire::{Valve, Wire},
 };
 use crate::{
@@ -188,7 +189,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond, now),
                 // h2 has told it why.
                 Poll::Ready(Some(Err(error))) if error.is_library() => {
-                    return Some(Outcome::refused("protocol_error"));
+                    return Some(ended_by_h2(&error));
                 }
                 // The client left.
                 Poll::Ready(_) => return Some(Outcome::SERVED),
@@ -200,7 +201,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     fn begin(&mut self, mut request: Request<RecvStream>, respond: SendResponse<Bytes>, now: Instant) {
         self.asked = true;
         self.front.metrics.calls.inc();
-        let place = match self.place.stream() {
+        let admitted = self.front.limits.admit_head(request.headers()).and_then(|()| self.place.stream());
+        let place = match admitted {
             Ok(place) => place,
             Err(Refused { reason }) => {
                 let status = Status::unavailable(format!("limit {reason} is reached"));

@@ -47,6 +47,11 @@ pub fn registry(node: Arc<Node>, attestor: &Attestor, limits: &Limits) -> Regist
     registry.register("connections_ended", "Connections by how they ended", front.connections_ended.clone());
     registry.register("calls", "Calls begun on the public socket", front.calls.clone());
     registry.register("calls_ended", "Calls by how they ended", front.calls_ended.clone());
+    registry.register(
+        "reads_paused",
+        "Times that a caller's frames were left unread since it sends too many",
+        front.paused.clone(),
+    );
 
     let decisions = node.front.callers.decisions.metrics();
     registry.register("decisions_held", "Decisions that are remembered", decisions.held.clone());
@@ -83,8 +88,8 @@ pub fn registry(node: Arc<Node>, attestor: &Attestor, limits: &Limits) -> Regist
     registry.register("attestations_failed", "Attestations that gave none", attestation.failed.clone());
     registry.register(
         "attestations_shed",
-        "Attestations turned away for want of room",
-        attestation.turned_away.clone(),
+        "Attestations turned away, by the limit that was reached",
+        attestation.shed.clone(),
     );
     registry.register(
         "attestation_gaps",
@@ -138,19 +143,32 @@ fn limits_in_force(limits: &Limits, connections: usize) -> LimitGauges {
     for (key, limit) in [
         ("connections", connections as f64),
         ("connections_per_caller", limits.connections_per_caller as f64),
+        ("connects_per_second", limits.connects_per_second as f64),
+        ("streams", limits.streams as f64),
         ("streams_per_connection", limits.streams_per_connection as f64),
         ("streams_per_caller", limits.streams_per_caller as f64),
+        ("reserve", limits.reserve),
+        ("frames_per_second", limits.frames_per_second as f64),
         ("sds_request", limits.sds_request as f64),
         ("request", limits.request as f64),
         ("names_per_stream", limits.names_per_stream as f64),
+        ("header_list", limits.header_list as f64),
+        ("header_fields", limits.header_fields as f64),
+        ("pending_resets", limits.pending_resets as f64),
+        ("local_resets", limits.local_resets as f64),
         ("attestations", limits.attestations as f64),
         ("attestations_per_caller", limits.attestations_per_caller as f64),
+        ("attestations_queued", limits.attestations_queued as f64),
+        ("attestations_per_second", limits.attestations_per_second as f64),
+        ("attestations_burst", limits.attestations_burst as f64),
         ("attested_processes", limits.attested_processes as f64),
         ("preface_timeout", limits.preface_timeout.as_secs_f64()),
         ("first_request_timeout", limits.first_request_timeout.as_secs_f64()),
         ("attestation_timeout", limits.attestation_timeout.as_secs_f64()),
         ("idle_timeout", limits.idle_timeout.as_secs_f64()),
         ("stalled_timeout", limits.stalled_timeout.as_secs_f64()),
+        ("keepalive_interval", limits.keepalive_interval.as_secs_f64()),
+        ("keepalive_timeout", limits.keepalive_timeout.as_secs_f64()),
     ] {
         gauges.get_or_create(&[("limit", key)]).set(limit);
     }
@@ -194,6 +212,16 @@ impl Collector for Asked {
             "Best evidence: 0 peercred, 1 pidfd, 2 kernel",
             f64::from(grade as u8 - Grade::Peercred as u8),
         )?;
+        let in_use = node.front.in_use();
+        gauge("calls_open", "Calls of the public socket that are open", in_use.streams as f64)?;
+        gauge(
+            "callers",
+            "Containers, and uids outside containers, that are connected",
+            in_use.callers as f64,
+        )?;
+        let (under_way, queued) = node.front.callers.attestor.at_work();
+        gauge("attestations_under_way", "Attestations under way", under_way as f64)?;
+        gauge("attestations_queued", "Attestations that wait for their turn", queued as f64)?;
         let (remembered, evicted) = node.front.callers.attestor.remembered();
         gauge("attested_processes", "Attested processes that are remembered", remembered as f64)?;
         if let Some(processes) = &node.processes {

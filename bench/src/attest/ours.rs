@@ -51,6 +51,8 @@ impl Ours {
             in_flight: 1,
             in_flight_per_caller: 1,
             queued: 1,
+            reserve: 0.0,
+            rate: vouch::rate::Rate::new(1_000_000, 1_000_000),
             remembered: 1,
         };
         let attestor = Attestor::new(config, capture.clone(), host, docker.map_or_else(Vec::new, engine));

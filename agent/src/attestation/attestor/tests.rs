@@ -16,6 +16,8 @@ fn config() -> AttestorConfig {
         in_flight: 2,
         in_flight_per_caller: 1,
         queued: 1,
+        reserve: 0.25,
+        rate: Rate::new(1_000, 1_000),
         remembered: 16,
     }
 }

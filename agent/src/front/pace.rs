@@ -1,0 +1,296 @@
+//! How fast a caller's frames are read. What HTTP/2 lets anybody send for nothing (PING, SETTINGS, WINDOW_UPDATE, empty
+//! DATA, streams that are opened and reset) costs us time, and whoever sends it without pause would take it from others. So
+//! each caller has so many frames a second, over all of its connections; what is more stays unread in its socket.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{self, Sleep, sleep},
+};
+
+use crate::rate::Rate;
+
+/// A connection takes so many units from its caller's pace at once, so that the common one is rarely asked.
+const GRAIN: u32 = 32;
+/// After so many units in one turn a connection lets others have theirs.
+const TURN: u32 = 512;
+/// How long it does. Timers are no finer.
+const REST: Duration = Duration::from_millis(1);
+/// The head that opens a stream is worth so many frames: it makes a call.
+const HEADERS_WEIGHT: u32 = 16;
+/// So many bytes of DATA are worth one frame more.
+const DATA_UNIT: u32 = 4 << 10;
+
+const FRAME_HEADER: u8 = 9;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+
+/// What one caller may send, in frames.
+#[derive(Debug)]
+pub(super) struct Pace {
+    rate: Rate,
+    paid_until: Mutex<Instant>,
+}
+
+impl Pace {
+    pub(super) fn new(rate: Rate, now: Instant) -> Self {
+        Self { rate, paid_until: Mutex::new(now) }
+    }
+
+    pub(super) fn owes_nothing(&self, now: Instant) -> bool {
+        *self.lock() <= now
+    }
+
+    /// Takes `units`, which were used already, and returns how long nothing more may be.
+    fn pay(&self, units: u32, now: Instant) -> Duration {
+        self.rate.reserve(&mut self.lock(), units, now, Duration::MAX).unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Instant> {
+        self.paid_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Follows the frames in the bytes of one connection and tells what they weigh.
+#[derive(Debug, Default)]
+struct Meter {
+    /// Bytes of the current frame's header that have come.
+    header: u8,
+    length: u32,
+    kind: u8,
+    /// Bytes of its payload that are to come. The client's preface is passed over like one.
+    payload: u32,
+}
+
+const PREFACE: u32 = 24;
+
+impl Meter {
+    fn new() -> Self {
+        Self { payload: PREFACE, ..Self::default() }
+    }
+
+    fn weigh(&mut self, mut bytes: &[u8]) -> u32 {
+        let mut units = 0u32;
+        while !bytes.is_empty() {
+            let passed = bytes.len().min(self.payload as usize);
+            bytes = &bytes[passed..];
+            // No more than `payload`, which is a u32.
+            self.payload -= passed as u32;
+            if self.payload > 0 {
+                break;
+            }
+            while self.header < FRAME_HEADER {
+                let Some((&byte, rest)) = bytes.split_first() else { return units };
+                bytes = rest;
+                match self.header {
+                    0..3 => self.length = self.length << 8 | u32::from(byte),
+                    3 => self.kind = byte,
+                    _ => {}
+                }
+                self.header += 1;
+            }
+            units = units.saturating_add(match self.kind {
+                HEADERS => HEADERS_WEIGHT,
+                DATA => 1 + self.length / DATA_UNIT,
+                _ => 1,
+            });
+            (self.header, self.payload, self.length) = (0, self.length, 0);
+        }
+        units
+    }
+}
+
+/// A connection that is read at its caller's pace.
+#[derive(Debug)]
+pub(super) struct Paced<S> {
+    socket: S,
+    meter: Meter,
+    pace: Arc<Pace>,
+    /// Units that were paid and not used.
+    credit: u32,
+    /// Units used since there was last nothing to read.
+    turn: u32,
+    /// Nothing is read until it is over.
+    pause: Option<Pin<Box<Sleep>>>,
+    paused: Counter,
+}
+
+impl<S> Paced<S> {
+    /// A new connection of a client. In `paused` is counted how often bytes were left waiting.
+    pub(super) fn new(socket: S, pace: Arc<Pace>, paused: Counter) -> Self {
+        Self { socket, meter: Meter::new(), pace, credit: 0, turn: 0, pause: None, paused }
+    }
+
+    fn account(&mut self, bytes: &[u8]) {
+        let units = self.meter.weigh(bytes);
+        self.turn = self.turn.saturating_add(units);
+        let mut pause = Duration::ZERO;
+        if units > self.credit {
+            let paid = (units - self.credit).max(GRAIN);
+            pause = self.pace.pay(paid, time::Instant::now().into_std());
+            self.credit += paid;
+        }
+        self.credit -= units;
+        if !pause.is_zero() {
+            self.paused.inc();
+        } else if self.turn >= TURN {
+            pause = REST;
+        }
+        if !pause.is_zero() {
+            self.turn = 0;
+            self.pause = Some(Box::pin(sleep(pause)));
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Some(pause) = &mut this.pause {
+            ready!(pause.as_mut().poll(cx));
+            this.pause = None;
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.socket).poll_read(cx, buffer);
+        match &read {
+            Poll::Ready(Ok(())) => this.account(&buffer.filled()[before..]),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => this.turn = 0,
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    fn now() -> Instant {
+        time::Instant::now().into_std()
+    }
+
+    fn frame(kind: u8, length: u32) -> Vec<u8> {
+        let mut bytes = length.to_be_bytes()[1..].to_vec();
+        bytes.extend([kind, 0, 0, 0, 0, 1]);
+        bytes.resize(9 + length as usize, 0xff);
+        bytes
+    }
+
+    fn preface_and(frames: &[(u8, u32)]) -> Vec<u8> {
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        frames.iter().for_each(|&(kind, length)| bytes.extend(frame(kind, length)));
+        bytes
+    }
+
+    #[test]
+    fn a_frame_weighs_what_it_costs() {
+        let weight = |kind, length| Meter::new().weigh(&preface_and(&[(kind, length)]));
+        assert_eq!(weight(6, 8), 1, "PING");
+        assert_eq!(weight(1, 300), HEADERS_WEIGHT);
+        assert_eq!(weight(0, 0), 1, "empty DATA");
+        assert_eq!(weight(0, 16 << 10), 5, "16 KiB of DATA");
+        assert_eq!(weight(99, 5), 1, "a kind that nobody knows");
+    }
+
+    proptest! {
+        #[test]
+        fn frames_weigh_the_same_however_the_bytes_are_cut(
+            frames in prop::collection::vec((0u8..12, 0u32..6_000), 0..20),
+            cuts in prop::collection::vec(1usize..5_000, 1..50),
+        ) {
+            let bytes = preface_and(&frames);
+            let whole = Meter::new().weigh(&bytes);
+            let (mut meter, mut rest, mut parts) = (Meter::new(), &bytes[..], 0);
+            for cut in cuts.into_iter().cycle() {
+                let (part, left) = rest.split_at(cut.min(rest.len()));
+                parts += meter.weigh(part);
+                rest = left;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(parts, whole);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_read_at_the_pace_of_its_caller_and_another_caller_at_once() {
+        let rate = Rate::new(1_000, 1_000);
+        let paused = Counter::default();
+        let flood: Vec<_> = preface_and(&vec![(6, 8); 6_000]);
+        let read = async |pace: Arc<Pace>, bytes: Vec<u8>| {
+            let (ours, mut theirs) = duplex(1 << 20);
+            theirs.write_all(&bytes).await.unwrap();
+            let start = time::Instant::now();
+            let mut buffer = vec![0; bytes.len()];
+            // Reads as `h2` does, some kilobytes at a time.
+            let mut paced = Paced::new(ours, pace, paused.clone());
+            for chunk in buffer.chunks_mut(8 << 10) {
+                paced.read_exact(chunk).await.unwrap();
+            }
+            start.elapsed()
+        };
+        let hostile = Arc::new(Pace::new(rate, now()));
+        let took = read(Arc::clone(&hostile), flood.clone()).await;
+        assert!(took >= Duration::from_millis(3_500), "6,000 frames at 1,000 a second took {took:?}");
+        assert!(!hostile.owes_nothing(now()) && paused.get() > 0);
+        let honest = read(Arc::new(Pace::new(rate, now())), preface_and(&[(1, 100); 20])).await;
+        assert!(honest < Duration::from_millis(5), "{honest:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_always_has_more_lets_others_have_their_turn() {
+        let (ours, mut theirs) = duplex(1 << 20);
+        theirs.write_all(&preface_and(&vec![(6, 8); 3 * TURN as usize])).await.unwrap();
+        let pace = Arc::new(Pace::new(Rate::new(1_000_000, 1_000_000), now()));
+        let mut paced = Paced::new(ours, pace, Counter::default());
+        let start = time::Instant::now();
+        let mut buffer = vec![0; 8 << 10];
+        let mut left = 3 * TURN as usize * 17;
+        while left > 0 {
+            left = left.saturating_sub(paced.read(&mut buffer).await.unwrap());
+        }
+        assert!(start.elapsed() >= 2 * REST, "{:?}", start.elapsed());
+    }
+}
