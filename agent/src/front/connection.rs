@@ -9,6 +9,7 @@ use std::{
 use h2::server::Builder;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    task::unconstrained,
     time::{Instant, timeout},
 };
 
@@ -61,7 +62,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let (bell, waker, _hung) = shard.bells.hang();
     let mut session = Session::new(front, connection, valve, caller, place, keepalive, waker);
     let is_stopping = || shard.stopping.load(Ordering::Relaxed);
-    let outcome = poll_fn(|cx| session.poll(cx, &bell, is_stopping)).await;
+    // What the runtime takes for its share of a turn would be asked for over and over by the bell, which rings inside
+    // the turn. `Paced` ends the turn of a peer that always has more to say.
+    let outcome = unconstrained(poll_fn(|cx| session.poll(cx, &bell, is_stopping))).await;
     session.end(&outcome).await;
     outcome
 }
