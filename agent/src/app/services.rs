@@ -150,6 +150,7 @@ pub(super) fn sds(config: &Config) -> Sds {
         },
         stalled: config.limits.stalled_timeout,
         issue_wait: ISSUE_WAIT,
+        first_request: config.limits.first_request_timeout,
         metrics: Default::default(),
     }
 }

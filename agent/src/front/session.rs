@@ -216,10 +216,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             SDS_FETCH => Call::fetch,
             _ => {
                 request.extensions_mut().insert(caller);
-                let (routes, stalled) = (self.front.routes.clone(), self.front.limits.stalled_timeout);
+                let (routes, limits) = (self.front.routes.clone(), self.front.limits.clone());
                 self.others.spawn(async move {
                     let _place = place;
-                    bridge::call(routes, request, respond, stalled).await
+                    bridge::call(routes, request, respond, &limits).await
                 });
                 return;
             }

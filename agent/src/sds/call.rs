@@ -34,6 +34,8 @@ pub struct Sds {
     pub stalled: Duration,
     /// How long a first answer waits for an SVID that is being issued.
     pub issue_wait: Duration,
+    /// How long the first request of a call may take to be whole. A later one that has begun may take `stalled`.
+    pub first_request: Duration,
     pub metrics: Metrics,
 }
 
@@ -71,6 +73,10 @@ pub enum End {
     Denied(#[from] Denied),
     #[error("client did not read")]
     Stalled,
+    #[error("client opened the call and asked for nothing in time")]
+    Unasked,
+    #[error("client did not finish its request in time")]
+    Unfinished,
     #[error("process has changed since it connected, and would be served something else: connect again")]
     Outdated,
 }
@@ -82,6 +88,10 @@ pub struct Call<Q, A> {
     responses: A,
     reader: RequestReader,
     kind: Kind,
+    /// A request has come.
+    asked: bool,
+    /// When the request that is awaited must be whole. `None` while the client owes none.
+    owed_until: Option<Instant>,
     /// Until then no request is read while an SVID is being issued. `None` once that is over.
     settles_until: Option<Instant>,
     /// What is left of the response being written.
@@ -128,6 +138,8 @@ impl<Q: RequestBytes, A: ResponseBytes> Call<Q, A> {
             responses,
             reader: RequestReader::new(sds.limits),
             kind,
+            asked: false,
+            owed_until: None,
             settles_until: Some(now + sds.issue_wait),
             sending: Bytes::new(),
             stalled_at: now,
@@ -157,7 +169,8 @@ impl<Q: RequestBytes, A: ResponseBytes> Call<Q, A> {
 
     /// When the call has to be polled again though nothing has come.
     pub fn deadline(&self) -> Option<Instant> {
-        self.settles_until.or_else(|| self.has_something_to_send().then_some(self.stalled_at))
+        let stalled_at = self.has_something_to_send().then_some(self.stalled_at);
+        self.settles_until.or_else(|| stalled_at.into_iter().chain(self.owed_until).min())
     }
 
     /// Tells the client why its call ends, and what became of it.
@@ -174,7 +187,9 @@ impl<Q: RequestBytes, A: ResponseBytes> Call<Q, A> {
         match end {
             End::Closed | End::Gone(_) => Ended::Served,
             End::Stalled => Ended::Shed("stalled"),
-            End::Unreadable(_) => Ended::Refused("malformed"),
+            End::Unasked => Ended::Shed("first_request_timeout"),
+            End::Unfinished => Ended::Shed("unfinished"),
+            End::Unreadable(error) => Ended::Refused(error.reason()),
             End::Denied(_) => Ended::Refused("denied"),
             End::Outdated => Ended::Refused("outdated"),
         }
@@ -200,8 +215,9 @@ impl<Q: RequestBytes, A: ResponseBytes> Call<Q, A> {
                 Poll::Pending => break false,
             }
         };
-        if said_all {
-            self.check_what_was_said()?;
+        match said_all {
+            true => self.check_what_was_said()?,
+            false => self.check_what_is_owed(sds, now)?,
         }
         while self.begin_next(sds, now) {
             match self.responses.poll_write(&mut self.sending, cx) {
@@ -231,6 +247,7 @@ impl<Q: RequestBytes, A: ResponseBytes> Call<Q, A> {
 
     fn on_bytes(&mut self, mut bytes: &[u8], sds: &Sds, identities: &Identities) -> Result<(), End> {
         while let Some(request) = self.reader.read(&mut bytes)? {
+            (self.asked, self.owed_until) = (true, None);
             let message = match &mut self.kind {
                 Kind::Fetch { answered: true } => return Ok(()),
                 Kind::Fetch { answered } => {
@@ -256,6 +273,16 @@ impl<Q: RequestBytes, A: ResponseBytes> Call<Q, A> {
             self.update(sds, identities)?;
         }
         Ok(())
+    }
+
+    /// A request that was begun must have an end, and a call that was opened a request.
+    fn check_what_is_owed(&mut self, sds: &Sds, now: Instant) -> Result<(), End> {
+        let (patience, end) = match self.asked {
+            true if self.reader.is_between_messages() => return Ok(()),
+            true => (sds.stalled, End::Unfinished),
+            false => (sds.first_request, End::Unasked),
+        };
+        if now >= *self.owed_until.get_or_insert(now + patience) { Err(end) } else { Ok(()) }
     }
 
     fn check_what_was_said(&self) -> Result<(), End> {
@@ -307,6 +334,7 @@ fn status(end: &End, subscriber: &mut Subscriber) -> Status {
     let code = match end {
         End::Closed | End::Gone(_) => Code::Ok,
         End::Stalled | End::Outdated | End::Denied(Denied::Pending) => Code::Unavailable,
+        End::Unasked | End::Unfinished => Code::DeadlineExceeded,
         End::Unreadable(ReadError::Compressed) => Code::Unimplemented,
         End::Unreadable(ReadError::TooLarge { .. }) => Code::ResourceExhausted,
         End::Unreadable(_) | End::Denied(Denied::NotAuthorized(_) | Denied::WrongType(_)) => {

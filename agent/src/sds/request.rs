@@ -54,6 +54,17 @@ pub enum ReadError {
     Malformed(&'static str),
 }
 
+impl ReadError {
+    /// The limit that was broken, or that it was no limit.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "sds_request",
+            Self::TooManyNames { .. } => "names_per_stream",
+            Self::Compressed | Self::FieldTooLong { .. } | Self::Malformed(_) => "malformed",
+        }
+    }
+}
+
 /// Push bytes in, take requests out.
 #[derive(Debug)]
 pub struct RequestReader {

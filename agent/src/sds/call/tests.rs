@@ -25,6 +25,7 @@ use crate::{
 };
 
 const STALLED: Duration = Duration::from_secs(3);
+const FIRST: Duration = Duration::from_secs(2);
 const WITHIN: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
@@ -98,6 +99,52 @@ async fn a_client_that_talks_without_reading_is_cut_off_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_asks_for_nothing_ends() {
+    let mut client = Client::open(Reads::Slowly);
+    let start = Instant::now();
+    assert_eq!(client.end().await, (Ended::Shed("first_request_timeout"), Some(Code::DeadlineExceeded)));
+    assert!(start.elapsed() < FIRST * 2, "it took {:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_request_byte_by_byte_is_not_waited_for_longer_than_one_at_once() {
+    let mut client = Client::open(Reads::Slowly);
+    let start = Instant::now();
+    client.dribbles(request(&["ROOTCA"]), Duration::from_millis(500));
+    assert_eq!(client.end().await, (Ended::Shed("first_request_timeout"), Some(Code::DeadlineExceeded)));
+    assert!(start.elapsed() < FIRST * 2, "it took {:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_request_that_is_never_finished_ends_the_call_and_silence_between_requests_does_not() {
+    let mut client = Client::open(Reads::Slowly);
+    client.says(&request(&["ROOTCA"]));
+    assert_eq!(client.hears().await, ["ROOTCA"]);
+    sleep(STALLED * 10).await;
+    let start = Instant::now();
+    client.dribbles(request(&["ROOTCA"]), Duration::from_secs(1));
+    assert_eq!(client.end().await, (Ended::Shed("unfinished"), Some(Code::DeadlineExceeded)));
+    assert!(start.elapsed() < STALLED * 2, "it took {:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_each_begin_where_the_last_one_ends_are_each_given_their_time() {
+    let mut client = Client::open(Reads::Slowly);
+    client.says(&request(&["ROOTCA"]));
+    let bytes = request(&["ROOTCA"]);
+    let (head, tail) = bytes.split_at(7);
+    client.says(head);
+    for _ in 0..10 {
+        sleep(STALLED * 2 / 3).await;
+        client.says(&[tail, head].concat());
+    }
+    sleep(STALLED * 2 / 3).await;
+    client.says(tail);
+    client.has_said_all();
+    assert_eq!(client.end().await, (Ended::Served, Some(Code::Ok)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn nacks_can_neither_forge_nor_flood_the_log() {
     let log = Log::default();
     let writer = log.clone();
@@ -161,6 +208,19 @@ impl Client {
         self.requests.as_ref().unwrap().send(bytes.to_vec().into()).unwrap();
     }
 
+    /// Says `bytes` one at a time, with a pause before each.
+    fn dribbles(&self, bytes: Vec<u8>, pause: Duration) {
+        let requests = self.requests.clone().unwrap();
+        tokio::spawn(async move {
+            for byte in bytes {
+                sleep(pause).await;
+                if requests.send(vec![byte].into()).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
     fn has_said_all(&mut self) {
         self.requests = None;
     }
@@ -197,7 +257,9 @@ async fn serve(requests: Incoming, responses: Outgoing, mut subscriber: Subscrib
     let mut call = Call::stream(&sds, requests, responses, Instant::now());
     let end = loop {
         let identities = subscriber.current();
-        let until = call.deadline().unwrap_or_else(|| Instant::now() + WITHIN);
+        // A deadline may come of the very poll that is waited for: it is looked at often enough.
+        let until = Instant::now() + Duration::from_millis(100);
+        let until = call.deadline().unwrap_or(until).min(until);
         let polled = poll_fn(|cx| call.poll(&sds, &identities, Instant::now(), cx));
         tokio::select! {
             end = polled => break end,
@@ -256,6 +318,7 @@ fn sds() -> Sds {
         limits: Limits { request_bytes: 1 << 10, names: 8 },
         stalled: STALLED,
         issue_wait: Duration::from_secs(1),
+        first_request: FIRST,
         metrics: Metrics::default(),
     }
 }
