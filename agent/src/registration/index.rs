@@ -1,26 +1,23 @@
 //! Which entries a set of selectors matches, without looking at the others.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::SystemTime,
-};
+mod filed;
+
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use super::{EntryId, RegistrationEntry};
 use crate::attestation::{Selector, SelectorSet};
+use filed::Filed;
 
 /// All entries of this node, immutable.
 ///
-/// Each entry is filed once, under that of its selectors which the fewest entries name. A process meets an
-/// entry only if it has that selector, so one look-up for each selector of the process finds all candidates,
-/// and few others: what a cluster shares (a uid, a namespace) is never what an entry is filed under while it
-/// has something rarer.
+/// Each entry is filed once, under the two of its selectors which the fewest entries name. A process meets an
+/// entry only if it has both, so its candidates are found without looking at the others.
 #[derive(Debug, Default)]
 pub struct EntryIndex {
     /// Sorted by id.
     entries: Vec<Arc<RegistrationEntry>>,
     /// Positions in `entries`.
-    filed: HashMap<Selector, Vec<usize>>,
+    filed: Filed,
     /// Sorted.
     expiries: Vec<SystemTime>,
     /// Type, and value up to its first colon, of everything that an entry requires or excludes.
@@ -38,7 +35,7 @@ impl EntryIndex {
         let mut expiries: Vec<SystemTime> = entries.iter().filter_map(|entry| entry.expires_at).collect();
         expiries.sort();
         let attestors = entries.iter().flat_map(|entry| entry.attested_by.iter().cloned()).collect();
-        Self { filed: file(&entries), asked: asked(&entries), attestors, entries, expiries }
+        Self { filed: Filed::new(&entries), asked: asked(&entries), attestors, entries, expiries }
     }
 
     /// The entries that a process with `selectors` has earned at `now`, sorted by id.
@@ -46,13 +43,8 @@ impl EntryIndex {
     /// An entry is earned when the process has all its selectors, is known to have nothing that it excludes, the
     /// attestors that it names have spoken, and it has not expired. Costs one look-up for each selector, and one check for each candidate.
     pub fn matching(&self, selectors: &SelectorSet, now: SystemTime) -> Vec<Arc<RegistrationEntry>> {
-        let mut found: Vec<usize> = selectors
-            .iter()
-            .filter_map(|selector| self.filed.get(selector))
-            .flatten()
-            .copied()
-            .filter(|at| earns(selectors, &self.entries[*at], now))
-            .collect();
+        let mut found = self.filed.candidates(selectors);
+        found.retain(|at| earns(selectors, &self.entries[*at], now));
         found.sort_unstable();
         found.into_iter().map(|at| Arc::clone(&self.entries[at])).collect()
     }
@@ -62,11 +54,9 @@ impl EntryIndex {
         &self,
         selectors: &SelectorSet,
     ) -> impl Iterator<Item = &RegistrationEntry> {
-        selectors
-            .iter()
-            .filter_map(|selector| self.filed.get(selector))
-            .flatten()
-            .map(|at| &*self.entries[*at])
+        let candidates = self.filed.candidates(selectors).into_iter();
+        candidates
+            .map(|at| &*self.entries[at])
             .filter(|entry| entry.selectors.iter().all(|selector| selectors.contains(selector)))
     }
 
@@ -126,21 +116,6 @@ impl PartialEq for EntryIndex {
     fn eq(&self, other: &Self) -> bool {
         self.entries == other.entries
     }
-}
-
-fn file(entries: &[Arc<RegistrationEntry>]) -> HashMap<Selector, Vec<usize>> {
-    let mut named: HashMap<&Selector, usize> = HashMap::new();
-    for selector in entries.iter().flat_map(|entry| &entry.selectors) {
-        *named.entry(selector).or_default() += 1;
-    }
-    let mut filed: HashMap<Selector, Vec<usize>> = HashMap::new();
-    for (at, entry) in entries.iter().enumerate() {
-        // An entry without selectors is filed nowhere, and so never matches.
-        if let Some(rarest) = entry.selectors.iter().min_by_key(|selector| named[selector]) {
-            filed.entry(rarest.clone()).or_default().push(at);
-        }
-    }
-    filed
 }
 
 fn asked(entries: &[Arc<RegistrationEntry>]) -> HashSet<Selector> {

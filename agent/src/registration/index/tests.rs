@@ -131,8 +131,19 @@ fn a_process_among_100_000_entries_costs_only_its_own_candidates() {
     let index = EntryIndex::new(entries);
     let set = process(&["unix:uid:0", "k8s:ns:default", "k8s:pod-label:app:77"]);
     assert_eq!(ids(&index, &set, at(0)), ["000077"]);
-    let candidates: usize = set.iter().filter_map(|selector| index.filed.get(selector)).map(Vec::len).sum();
-    assert_eq!(candidates, 1);
+    assert_eq!(index.filed.candidates(&set).len(), 1);
+}
+
+#[test]
+fn what_two_common_selectors_have_in_common_is_found_without_their_others() {
+    let pairs = (0..10_000).map(|n| {
+        let (namespace, account) = (format!("k8s:ns:{}", n / 100), format!("k8s:sa:{}", n % 100));
+        entry(&format!("{n:04}"), &["unix:uid:0", &namespace, &account], &[])
+    });
+    let index = EntryIndex::new(pairs.chain([entry("all", &["k8s:ns:12"], &[])]));
+    let set = process(&["unix:uid:0", "k8s:ns:12", "k8s:sa:34", "k8s:pod-name:x"]);
+    assert_eq!(ids(&index, &set, at(0)), ["1234", "all"]);
+    assert_eq!(index.filed.candidates(&set).len(), 2);
 }
 
 /// Selectors of a small world, so that they meet often; with and without a value.
