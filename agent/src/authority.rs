@@ -8,6 +8,8 @@ mod keeper;
 mod key;
 mod log;
 mod pkcs8;
+mod rsa;
+mod signer;
 mod signing;
 
 use std::{

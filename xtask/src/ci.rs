@@ -23,7 +23,15 @@ pub(crate) fn run() -> anyhow::Result<()> {
     })?;
     step::timed("deny", deny)?;
     step::timed("build-ebpf --check", || ebpf::build(true))?;
+    step::timed("feature aws-lc-rs", aws_lc_rs)?;
     step::timed("test", scenarios::test_all)
+}
+
+/// What only a build with RSA keys compiles and does. Scenarios run with the default build.
+fn aws_lc_rs() -> anyhow::Result<()> {
+    let feature = ["--package", "vouch", "--features", "aws-lc-rs"];
+    step::run(step::cargo(&["clippy", "--all-targets"]).args(feature).args(["--", "-D", "warnings"]))?;
+    step::run(step::cargo(&["test", "--lib"]).args(feature))
 }
 
 /// Licences, banned crates and sources of everything in Cargo.lock.

@@ -161,6 +161,7 @@ fn authority(config: &Config) -> AuthorityConfig {
         key_type: match config.issuer.key_type {
             crate::config::KeyType::EcP256 => KeyType::EcP256,
             crate::config::KeyType::EcP384 => KeyType::EcP384,
+            crate::config::KeyType::Rsa2048 => KeyType::Rsa2048,
         },
         source,
     }

@@ -9,10 +9,7 @@ use rcgen::{
 use ring::rand::{SecureRandom, SystemRandom};
 use time::OffsetDateTime;
 
-use super::{
-    Error,
-    key::{KeyPair, Signer},
-};
+use super::{Error, key::KeyPair, signer::Signer};
 use crate::spiffe::{SpiffeId, TrustDomain};
 
 /// How far certificates reach into the past, so that a peer whose clock is behind accepts them.
@@ -62,8 +59,13 @@ pub(super) fn leaf(
         params.distinguished_name.push(DnType::CommonName, name.as_str());
     }
     params.is_ca = IsCa::ExplicitNoCa;
-    // RFC 5480 §3 knows no keyEncipherment for EC keys.
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyAgreement];
+    // RFC 5480 §3 knows no keyEncipherment for EC keys, and RFC 4055 §1.2 no keyAgreement for RSA.
+    let exchange = if key.key_type().is_elliptic() {
+        KeyUsagePurpose::KeyAgreement
+    } else {
+        KeyUsagePurpose::KeyEncipherment
+    };
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, exchange];
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
@@ -71,7 +73,7 @@ pub(super) fn leaf(
     for name in dns_names {
         params.subject_alt_names.push(dns(name)?);
     }
-    Ok(params.signed_by(key.signer(), issuer)?.der().to_vec())
+    Ok(params.signed_by(key, issuer)?.der().to_vec())
 }
 
 fn params(validity: Validity) -> Result<CertificateParams, Error> {

@@ -13,8 +13,8 @@ use std::{
 use super::{
     Error,
     certificate::{self, BACKDATE, Validity, date, seconds, whole_seconds},
-    key::{KeyPair, KeyType},
     log::{Opened, Prepared, Record, SignerId, State, StateLog, damaged},
+    signer::{Curve, Signer},
     signing::Signing,
 };
 use crate::{problem::Problem, spiffe::TrustDomain};
@@ -177,13 +177,13 @@ impl Embedded {
 }
 
 fn new_authority(trust_domain: &TrustDomain, ca_ttl: Duration, now: SystemTime) -> Result<Prepared, Error> {
-    let key = KeyPair::generate(KeyType::EcP256)?;
+    let (key, signer) = Signer::generate(Curve::P256)?;
     let validity = Validity {
         not_before: whole_seconds(now.checked_sub(BACKDATE).unwrap_or(now)),
         not_after: whole_seconds(now.checked_add(ca_ttl).ok_or(Error::Date)?),
     };
-    let certificate = certificate::root(trust_domain, key.signer(), validity)?;
-    Ok(Prepared { certificate, key: key.private().clone() })
+    let certificate = certificate::root(trust_domain, &signer, validity)?;
+    Ok(Prepared { certificate, key })
 }
 
 /// A root made while the clock reads 1970 would be worthless a second later.

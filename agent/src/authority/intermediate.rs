@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 
 use super::{
     Error, chain,
-    key::{KeyType, Signer},
     pkcs8::{self, EcKey},
+    signer::{Curve, Signer},
     signing::Signing,
 };
 use crate::{problem::Problem, spiffe::TrustDomain};
@@ -169,29 +169,25 @@ fn certificates(path: &Path, text: &[u8]) -> Result<Vec<Vec<u8>>, Problem> {
 
 /// The key of a PEM file, if it is the one of `certificate`.
 fn signer(path: &Path, text: &[u8], certificate: &[u8]) -> Result<Signer, Problem> {
-    let (key_type, public) = ec_public_key(certificate)?;
+    let (curve, public) = ec_public_key(certificate)?;
     let secret = ec_key(path, text)?;
-    if secret.key_type.is_some_and(|named| named != key_type) {
+    if secret.curve.is_some_and(|named| named != curve) {
         return Err(mismatch(path, "they are on different curves"));
     }
-    let scalar = secret.padded(key_type).ok_or_else(|| mismatch(path, "they are on different curves"))?;
-    Signer::from_parts(key_type, &scalar, &public)
+    let scalar = secret.padded(curve).ok_or_else(|| mismatch(path, "they are on different curves"))?;
+    Signer::from_parts(curve, &scalar, &public)
         .map_err(|_| mismatch(path, "the public key in the certificate is not the one of this private key"))
 }
 
-fn ec_public_key(certificate: &[u8]) -> Result<(KeyType, Vec<u8>), Problem> {
+fn ec_public_key(certificate: &[u8]) -> Result<(Curve, Vec<u8>), Problem> {
     let wrong = || unsuitable("the certificate's key is not an EC key on P-256 or P-384");
     let (_, certificate) = parse_x509_certificate(certificate).map_err(|_| wrong())?;
     let Ok(PublicKey::EC(point)) = certificate.public_key().parsed() else {
         return Err(wrong());
     };
-    // An uncompressed point: one byte, then two coordinates.
-    let key_type = match point.data().len() {
-        65 => KeyType::EcP256,
-        97 => KeyType::EcP384,
-        _ => return Err(wrong()),
-    };
-    Ok((key_type, point.data().to_vec()))
+    let point = point.data().to_vec();
+    let curve = [Curve::P256, Curve::P384].into_iter().find(|curve| curve.point_len() == point.len());
+    Ok((curve.ok_or_else(wrong)?, point))
 }
 
 fn ec_key(path: &Path, text: &[u8]) -> Result<EcKey, Problem> {

@@ -1,23 +1,18 @@
-//! Key pairs: made for SVIDs and authorities, or taken from a file for an intermediate.
+//! Keys of SVIDs.
 
 use std::{fmt, str::FromStr};
 
-use ring::{
-    rand::SystemRandom,
-    signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
-        KeyPair as _,
-    },
-};
-
+use super::{rsa, signer::Curve};
 use crate::spiffe::PrivateKey;
 
-/// The kinds of key that this build makes and signs with.
+/// The kinds of key that an SVID may have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum KeyType {
     #[default]
     EcP256,
     EcP384,
+    /// Made by builds with the feature `aws-lc-rs` only; see [`Self::is_made_here`].
+    Rsa2048,
 }
 
 /// Why there is no key.
@@ -27,84 +22,69 @@ pub enum KeyError {
     Random,
     #[error("private key is not usable: {0}")]
     Rejected(String),
+    #[error("this build makes no {0} keys")]
+    NotInThisBuild(KeyType),
+    #[error("no key is ready yet")]
+    NoneReady,
 }
 
-/// A private key in the form in which it is handed out, and ready to sign.
+/// A private key in the form in which it is handed out, and its public half. Wiped on drop.
 ///
-/// The PKCS#8 bytes are wiped on drop. The copy that `ring` keeps for signing is its own and is freed unwiped.
+/// The copy that a crypto library holds while it makes the key is its own.
 pub struct KeyPair {
-    private: PrivateKey,
-    signer: Signer,
-}
-
-/// Signs; cannot be exported.
-pub(crate) struct Signer {
     key_type: KeyType,
-    key: EcdsaKeyPair,
+    private: PrivateKey,
+    /// As a certificate holds it: an uncompressed point, or an RSAPublicKey in DER.
+    public: Box<[u8]>,
 }
 
 impl KeyPair {
+    /// Takes some ten microseconds for EC keys and some ten milliseconds for RSA.
+    ///
     /// # Errors
-    /// [`KeyError::Random`] when the system has no randomness.
+    /// [`KeyError::Random`] when the system has no randomness, [`KeyError::NotInThisBuild`].
     pub fn generate(key_type: KeyType) -> Result<Self, KeyError> {
-        let document = EcdsaKeyPair::generate_pkcs8(key_type.ring(), &SystemRandom::new())
-            .map_err(|_| KeyError::Random)?;
-        Self::from_pkcs8(PrivateKey::from_pkcs8(document.as_ref().to_vec()), key_type)
-    }
-
-    /// # Errors
-    /// [`KeyError::Rejected`] when `private` is no key of `key_type`, or its public half does not belong to it.
-    pub fn from_pkcs8(private: PrivateKey, key_type: KeyType) -> Result<Self, KeyError> {
-        let key = EcdsaKeyPair::from_pkcs8(key_type.ring(), private.pkcs8_der(), &SystemRandom::new())
-            .map_err(|rejected| KeyError::Rejected(rejected.to_string()))?;
-        Ok(Self { private, signer: Signer { key_type, key } })
+        let (private, public) = match key_type.curve() {
+            Some(curve) => {
+                let private = curve.generate()?;
+                let public = curve.point_at_end(private.pkcs8_der())?.into();
+                (private, public)
+            }
+            None => rsa::generate()?,
+        };
+        Ok(Self { key_type, private, public })
     }
 
     pub fn key_type(&self) -> KeyType {
-        self.signer.key_type
+        self.key_type
     }
 
     pub fn private(&self) -> &PrivateKey {
         &self.private
     }
 
-    /// The uncompressed point.
+    /// The bits of the subject's public key: an uncompressed point, or an RSAPublicKey in DER.
     pub fn public(&self) -> &[u8] {
-        self.signer.key.public_key().as_ref()
-    }
-
-    pub(crate) fn signer(&self) -> &Signer {
-        &self.signer
-    }
-
-    pub(crate) fn into_signer(self) -> Signer {
-        self.signer
-    }
-}
-
-impl Signer {
-    /// The key with this secret `scalar`, big-endian, if `public` (an uncompressed point) is its other half.
-    pub(crate) fn from_parts(key_type: KeyType, scalar: &[u8], public: &[u8]) -> Result<Self, KeyError> {
-        let rng = SystemRandom::new();
-        EcdsaKeyPair::from_private_key_and_public_key(key_type.ring(), scalar, public, &rng)
-            .map(|key| Self { key_type, key })
-            .map_err(|rejected| KeyError::Rejected(rejected.to_string()))
+        &self.public
     }
 }
 
 impl KeyType {
-    fn ring(self) -> &'static EcdsaSigningAlgorithm {
-        match self {
-            Self::EcP256 => &ECDSA_P256_SHA256_ASN1_SIGNING,
-            Self::EcP384 => &ECDSA_P384_SHA384_ASN1_SIGNING,
-        }
+    /// Whether this build makes such keys.
+    pub fn is_made_here(self) -> bool {
+        self.is_elliptic() || cfg!(feature = "aws-lc-rs")
     }
 
-    /// Bytes of a secret scalar.
-    pub(crate) fn scalar_len(self) -> usize {
+    /// Whether a key is made in microseconds, so that nobody need wait for one.
+    pub fn is_elliptic(self) -> bool {
+        self.curve().is_some()
+    }
+
+    fn curve(self) -> Option<Curve> {
         match self {
-            Self::EcP256 => 32,
-            Self::EcP384 => 48,
+            Self::EcP256 => Some(Curve::P256),
+            Self::EcP384 => Some(Curve::P384),
+            Self::Rsa2048 => None,
         }
     }
 
@@ -113,6 +93,7 @@ impl KeyType {
         match self {
             Self::EcP256 => "ec-p256",
             Self::EcP384 => "ec-p384",
+            Self::Rsa2048 => "rsa-2048",
         }
     }
 }
@@ -121,16 +102,16 @@ impl FromStr for KeyType {
     type Err = UnknownKeyType;
 
     fn from_str(name: &str) -> Result<Self, UnknownKeyType> {
-        [Self::EcP256, Self::EcP384]
+        [Self::EcP256, Self::EcP384, Self::Rsa2048]
             .into_iter()
             .find(|key_type| key_type.name() == name)
             .ok_or(UnknownKeyType)
     }
 }
 
-/// The text names no key type of this build.
+/// The text names no key type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("key type must be ec-p256 or ec-p384")]
+#[error("key type must be ec-p256, ec-p384 or rsa-2048")]
 pub struct UnknownKeyType;
 
 impl fmt::Display for KeyType {
@@ -139,53 +120,47 @@ impl fmt::Display for KeyType {
     }
 }
 
-impl rcgen::PublicKeyData for Signer {
+impl rcgen::PublicKeyData for KeyPair {
     fn der_bytes(&self) -> &[u8] {
-        self.key.public_key().as_ref()
+        &self.public
     }
 
     fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        match self.key_type {
-            KeyType::EcP256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-            KeyType::EcP384 => &rcgen::PKCS_ECDSA_P384_SHA384,
-        }
-    }
-}
-
-impl rcgen::SigningKey for Signer {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        let signature =
-            self.key.sign(&SystemRandom::new(), message).map_err(|_| rcgen::Error::RingUnspecified)?;
-        Ok(signature.as_ref().to_vec())
+        self.key_type.curve().map_or(&rcgen::PKCS_RSA_SHA256, Curve::algorithm)
     }
 }
 
 impl fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyPair({}, ..)", self.signer.key_type)
-    }
-}
-
-impl fmt::Debug for Signer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Signer({}, ..)", self.key_type)
+        write!(f, "KeyPair({}, ..)", self.key_type)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authority::signer::Signer;
 
     #[test]
-    fn a_key_of_one_type_is_refused_as_another() {
-        let key = KeyPair::generate(KeyType::EcP384).unwrap();
-        let error = KeyPair::from_pkcs8(key.private().clone(), KeyType::EcP256).unwrap_err();
-        assert!(matches!(error, KeyError::Rejected(_)));
+    fn the_public_half_belongs_to_the_private_one() {
+        for (key_type, curve) in [(KeyType::EcP256, Curve::P256), (KeyType::EcP384, Curve::P384)] {
+            let key = KeyPair::generate(key_type).unwrap();
+            assert_eq!(Signer::from_pkcs8(key.private(), curve).unwrap().public(), key.public());
+        }
+    }
+
+    #[test]
+    fn a_build_says_which_keys_it_makes() {
+        for key_type in [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048] {
+            assert_eq!(key_type.name().parse(), Ok(key_type));
+            assert_eq!(KeyPair::generate(key_type).is_ok(), key_type.is_made_here());
+        }
+        assert_eq!(KeyType::Rsa2048.is_made_here(), cfg!(feature = "aws-lc-rs"));
     }
 
     #[test]
     fn debug_output_holds_no_key() {
         let key = KeyPair::generate(KeyType::EcP256).unwrap();
-        assert_eq!(format!("{key:?} {:?}", key.signer()), "KeyPair(ec-p256, ..) Signer(ec-p256, ..)");
+        assert_eq!(format!("{key:?}"), "KeyPair(ec-p256, ..)");
     }
 }

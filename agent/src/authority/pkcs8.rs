@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::key::KeyType;
+use super::signer::Curve;
 
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
@@ -18,15 +18,15 @@ const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
 /// A secret scalar, big-endian.
 pub(super) struct EcKey {
     /// `None` when the file does not say.
-    pub(super) key_type: Option<KeyType>,
+    pub(super) curve: Option<Curve>,
     scalar: Zeroizing<Vec<u8>>,
 }
 
 impl EcKey {
     /// With leading zeros up to the curve's length; `None` when it is too long for that curve.
-    pub(super) fn padded(&self, key_type: KeyType) -> Option<Zeroizing<Vec<u8>>> {
-        let missing = key_type.scalar_len().checked_sub(self.scalar.len())?;
-        let mut padded = Zeroizing::new(Vec::with_capacity(key_type.scalar_len()));
+    pub(super) fn padded(&self, curve: Curve) -> Option<Zeroizing<Vec<u8>>> {
+        let missing = curve.scalar_len().checked_sub(self.scalar.len())?;
+        let mut padded = Zeroizing::new(Vec::with_capacity(curve.scalar_len()));
         padded.resize(missing, 0);
         padded.extend(self.scalar.iter());
         Some(padded)
@@ -42,12 +42,12 @@ pub(super) fn from_pkcs8(der: &[u8]) -> Result<EcKey, &'static str> {
     if algorithm.value(OBJECT_ID).ok_or(MALFORMED)? != EC_PUBLIC_KEY {
         return Err("it is not an EC key");
     }
-    let key_type = curve(algorithm.value(OBJECT_ID).ok_or(MALFORMED)?)?;
+    let curve = curve(algorithm.value(OBJECT_ID).ok_or(MALFORMED)?)?;
     let inner = from_sec1(info.value(OCTET_STRING).ok_or(MALFORMED)?)?;
-    if inner.key_type.is_some_and(|named| named != key_type) {
+    if inner.curve.is_some_and(|named| named != curve) {
         return Err("it names two different curves");
     }
-    Ok(EcKey { key_type: Some(key_type), ..inner })
+    Ok(EcKey { curve: Some(curve), ..inner })
 }
 
 /// RFC 5915 `ECPrivateKey`.
@@ -58,17 +58,17 @@ pub(super) fn from_sec1(der: &[u8]) -> Result<EcKey, &'static str> {
         return Err(MALFORMED);
     }
     let scalar = Zeroizing::new(key.value(OCTET_STRING).ok_or(MALFORMED)?.to_vec());
-    let key_type = match key.value(PARAMETERS) {
+    let curve = match key.value(PARAMETERS) {
         Some(parameters) => Some(curve(Reader(parameters).value(OBJECT_ID).ok_or(MALFORMED)?)?),
         None => None,
     };
-    Ok(EcKey { key_type, scalar })
+    Ok(EcKey { curve, scalar })
 }
 
-fn curve(name: &[u8]) -> Result<KeyType, &'static str> {
+fn curve(name: &[u8]) -> Result<Curve, &'static str> {
     match name {
-        P256 => Ok(KeyType::EcP256),
-        P384 => Ok(KeyType::EcP384),
+        P256 => Ok(Curve::P256),
+        P384 => Ok(Curve::P384),
         _ => Err("its curve is neither P-256 nor P-384"),
     }
 }
@@ -104,26 +104,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::authority::key::KeyPair;
 
     #[test]
     fn our_own_keys_are_read() {
-        for key_type in [KeyType::EcP256, KeyType::EcP384] {
-            let key = KeyPair::generate(key_type).unwrap();
-            let read = from_pkcs8(key.private().pkcs8_der()).unwrap();
-            assert_eq!(read.key_type, Some(key_type));
-            assert_eq!(read.padded(key_type).unwrap().len(), key_type.scalar_len());
+        for curve in [Curve::P256, Curve::P384] {
+            let read = from_pkcs8(curve.generate().unwrap().pkcs8_der()).unwrap();
+            assert_eq!(read.curve, Some(curve));
+            assert_eq!(read.padded(curve).unwrap().len(), curve.scalar_len());
         }
     }
 
     proptest! {
         #[test]
         fn damaged_keys_never_panic(at in 0_usize..138, to: u8, cut in 0_usize..139) {
-            let mut der = KeyPair::generate(KeyType::EcP256).unwrap().private().pkcs8_der().to_vec();
+            let mut der = Curve::P256.generate().unwrap().pkcs8_der().to_vec();
             if let Some(byte) = der.get_mut(at) { *byte = to; }
             der.truncate(cut);
             if let Ok(key) = from_pkcs8(&der) {
-                let _ = key.padded(KeyType::EcP384);
+                let _ = key.padded(Curve::P384);
             }
         }
     }

@@ -8,8 +8,9 @@ use x509_parser::parse_x509_certificate;
 use super::{
     Error, SvidRequest,
     certificate::{self, BACKDATE, Validity},
-    key::{KeyPair, KeyType, Signer},
+    key::{KeyPair, KeyType},
     log::SignerId,
+    signer::Signer,
 };
 use crate::spiffe::X509Svid;
 

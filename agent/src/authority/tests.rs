@@ -22,7 +22,7 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[test]
 fn an_svid_is_what_the_standard_asks_for() {
-    for key_type in [KeyType::EcP256, KeyType::EcP384] {
+    for key_type in key_types() {
         let dir = private_dir();
         let now = SystemTime::now();
         let authority = Authority::open(embedded(&dir, key_type), now).unwrap();
@@ -57,6 +57,8 @@ fn an_svid_is_what_the_standard_asks_for() {
         );
         let usage = leaf.key_usage().unwrap().unwrap();
         assert!(usage.critical && usage.value.digital_signature());
+        assert_eq!(usage.value.key_agreement(), key_type.is_elliptic());
+        assert_eq!(usage.value.key_encipherment(), !key_type.is_elliptic());
         assert!(!usage.value.key_cert_sign() && !usage.value.crl_sign());
         let extended = leaf.extended_key_usage().unwrap().unwrap().value;
         assert!(extended.server_auth && extended.client_auth && !extended.any);
@@ -86,11 +88,23 @@ fn an_svid_is_what_the_standard_asks_for() {
 }
 
 #[test]
-fn openssl_accepts_the_chain() {
+fn openssl_accepts_the_chain_and_the_key() {
+    for key_type in key_types() {
+        let dir = private_dir();
+        let authority = Authority::open(embedded(&dir, key_type), SystemTime::now()).unwrap();
+        let svid = issue(&authority, "/a/b");
+        openssl_verify(&svid, &authority.bundle()).unwrap();
+        openssl(&["pkey", "-check", "-noout"], svid.key.pem().as_bytes());
+        let certified = openssl(&["x509", "-pubkey", "-noout"], svid.chain_pem().as_bytes());
+        assert_eq!(certified, openssl(&["pkey", "-pubout"], svid.key.pem().as_bytes()), "{key_type}");
+    }
+}
+
+#[test]
+fn openssl_refuses_the_chain_of_another_authority() {
     let dir = private_dir();
     let authority = Authority::open(embedded(&dir, KeyType::EcP256), SystemTime::now()).unwrap();
     let svid = issue(&authority, "/a/b");
-    openssl_verify(&svid, &authority.bundle()).unwrap();
 
     let other_dir = private_dir();
     let other = Authority::open(embedded(&other_dir, KeyType::EcP256), SystemTime::now()).unwrap();
@@ -357,6 +371,12 @@ fn refused(files: &Files) -> &'static str {
 fn issue(authority: &Authority, path: &str) -> crate::spiffe::X509Svid {
     let key = KeyPair::generate(authority.config().key_type).unwrap();
     authority.issue(&request(path, SystemTime::now()), &key).unwrap().svid
+}
+
+fn key_types() -> impl Iterator<Item = KeyType> {
+    [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048]
+        .into_iter()
+        .filter(|key_type| key_type.is_made_here())
 }
 
 fn request(path: &str, now: SystemTime) -> SvidRequest {

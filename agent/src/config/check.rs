@@ -144,13 +144,7 @@ impl Checker<'_> {
 
     fn issuer(&self, raw: &RawIssuer) -> Result<Issuer, Problem> {
         let svid_ttl = self.duration("svid_ttl", &raw.svid_ttl, HOUR, MIN_SVID_TTL..=MAX_SVID_TTL)?;
-        if let Some(text) = raw.key_type.as_ref().filter(|text| text.get_ref() == "rsa-2048") {
-            return Err(self
-                .problem("E0111", "RSA keys are not supported by this build", text)
-                .why("they need the aws-lc-rs build, which does not exist yet")
-                .fix("write \"ec-p256\", or leave `key_type` out"));
-        }
-        let key_type = self.word("key_type", &raw.key_type, KEY_TYPES, KeyType::EcP256)?;
+        let key_type = self.key_type(&raw.key_type)?;
         if let Some(text) = raw.kind.as_ref().filter(|text| text.get_ref() == "spire") {
             return Err(self
                 .problem("E0111", "a SPIRE server as the issuer is not supported yet", text)
@@ -164,6 +158,19 @@ impl Checker<'_> {
             Some(word) => self.intermediate(raw, word)?,
         };
         Ok(Issuer { kind, svid_ttl, key_type })
+    }
+
+    fn key_type(&self, setting: &Setting<String>) -> Result<KeyType, Problem> {
+        let key_type = self.word("key_type", setting, KEY_TYPES, KeyType::EcP256)?;
+        match setting {
+            Some(text) if key_type == KeyType::Rsa2048 && !cfg!(feature = "aws-lc-rs") => Err(self
+                .problem("E0111", "RSA keys are not supported by this build", text)
+                .why("ring, which this build has its cryptography from, makes none")
+                .fix(
+                    "write \"ec-p256\", or build with: cargo build --release -p vouch --features aws-lc-rs",
+                )),
+            _ => Ok(key_type),
+        }
     }
 
     fn embedded(&self, raw: &RawIssuer, svid_ttl: Duration) -> Result<IssuerKind, Problem> {

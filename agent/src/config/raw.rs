@@ -64,7 +64,8 @@ pub(super) struct RawIssuer {
     pub(super) svid_ttl: Setting<String>,
     /// Lifetime of the embedded CA: "10s" to "30y". Default: "1y".
     pub(super) ca_ttl: Setting<String>,
-    /// Keys of X.509-SVIDs: "ec-p256" or "ec-p384". Default: "ec-p256".
+    /// Keys of X.509-SVIDs: "ec-p256" or "ec-p384", and "rsa-2048" in a build with the feature aws-lc-rs.
+    /// Default: "ec-p256".
     pub(super) key_type: Setting<String>,
     /// PEM file of the CA certificate and what lies between it and a root; "intermediate" needs it.
     pub(super) certificate: Setting<String>,

@@ -66,6 +66,8 @@ pub enum IssuerKind {
 pub enum KeyType {
     EcP256,
     EcP384,
+    /// Of builds that make RSA keys.
+    Rsa2048,
 }
 
 /// When an SVID is replaced.

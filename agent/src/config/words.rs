@@ -3,7 +3,7 @@
 use super::sections::{Hooks, KeyType, LogFormat, LogLevel, MinimumGrade, PathMeaning};
 
 pub(super) const KEY_TYPES: &[(&str, KeyType)] =
-    &[("ec-p256", KeyType::EcP256), ("ec-p384", KeyType::EcP384)];
+    &[("ec-p256", KeyType::EcP256), ("ec-p384", KeyType::EcP384), ("rsa-2048", KeyType::Rsa2048)];
 pub(super) const GRADES: &[(&str, MinimumGrade)] =
     &[("kernel", MinimumGrade::Kernel), ("pidfd", MinimumGrade::Pidfd), ("peercred", MinimumGrade::Peercred)];
 pub(super) const PATH_MEANINGS: &[(&str, PathMeaning)] =

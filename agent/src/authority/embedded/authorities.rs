@@ -6,8 +6,8 @@ use super::super::{
     Error,
     certificate::{BACKDATE, Validity},
     chain,
-    key::{KeyPair, KeyType},
     log::{Prepared, Record, SignerId},
+    signer::{Curve, Signer},
     signing::Signing,
 };
 use crate::spiffe::{PrivateKey, TrustDomain};
@@ -153,8 +153,8 @@ impl Authorities {
 impl Ca {
     fn new(prepared: &Prepared) -> Result<Self, String> {
         let facts = chain::facts(&prepared.certificate).ok_or("a certificate in it cannot be read")?;
-        let key = key_pair(&prepared.key).map_err(|error| error.to_string())?;
-        if facts.public_key != key.public() {
+        let signer = Signer::from_pkcs8(&prepared.key, Curve::P256).map_err(|error| error.to_string())?;
+        if facts.public_key != signer.public() {
             return Err("a certificate in it does not belong to the key beside it".to_owned());
         }
         Ok(Self {
@@ -177,10 +177,7 @@ impl Ca {
     }
 
     pub(super) fn signing(&self) -> Result<Signing, Error> {
-        Signing::new(&self.certificate, key_pair(&self.key)?.into_signer(), Vec::new(), self.validity)
+        let signer = Signer::from_pkcs8(&self.key, Curve::P256)?;
+        Signing::new(&self.certificate, signer, Vec::new(), self.validity)
     }
-}
-
-fn key_pair(key: &PrivateKey) -> Result<KeyPair, Error> {
-    Ok(KeyPair::from_pkcs8(key.clone(), KeyType::EcP256)?)
 }
