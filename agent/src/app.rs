@@ -21,7 +21,7 @@ pub use prepare::{Prepared, hide_memory, prepare};
 
 use crate::{
     attestation::{Attestor, witnesses},
-    authority::Authority,
+    authority::KeyPool,
     caller::Callers,
     config::IssuerKind,
     decision::Decisions,
@@ -30,7 +30,7 @@ use crate::{
     problem::Problem,
     process::Processes,
     registration::EntryFiles,
-    svid::{Schedule, SvidOwner},
+    svid::{Schedule, SvidOwner, WithKeysAhead},
     telemetry::{self, Probes},
     workload_api::WorkloadApi,
 };
@@ -80,7 +80,9 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
     // authority → svid
     parts.spawn("the keeper of the authority", authority.clone().maintain());
     let schedule = Schedule { at: config.rotation.at, jitter: config.rotation.jitter };
-    let issuer: Arc<Authority> = Arc::new(authority.clone());
+    let keys = Arc::new(KeyPool::new(authority.config().key_type, config.issuer.key_pool));
+    parts.spawn("the making of keys", Arc::clone(&keys).fill());
+    let issuer = Arc::new(WithKeysAhead { authority: authority.clone(), keys: Arc::clone(&keys) });
     let (svids, owner) = SvidOwner::new(issuer, entries.subscribe(), schedule, started_at);
     let owner = owner.checked_by(services::check_before_push(Arc::clone(&attestor)));
     parts.spawn("the owner of the SVIDs", owner.run());
@@ -138,7 +140,7 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
     let probes = Arc::new(Probes::default());
     if let Some(listener) = metrics {
         let listener = TcpListener::from_std(listener).map_err(|error| cannot_listen(&error))?;
-        let registry = telemetry::registry(Arc::clone(&node), &attestor, &config.limits);
+        let registry = telemetry::registry(Arc::clone(&node), &attestor, keys, &config.limits);
         let is_ready = services::readiness(Arc::clone(&node));
         parts.spawn(
             "the metrics",

@@ -8,6 +8,7 @@ mod keeper;
 mod key;
 mod log;
 mod pkcs8;
+mod pool;
 mod rsa;
 mod signer;
 mod signing;
@@ -34,6 +35,7 @@ pub use embedded::stored_trust_domain;
 pub use intermediate::IntermediateFiles;
 pub use key::{KeyError, KeyPair, KeyType, UnknownKeyType};
 pub use log::SignerId;
+pub use pool::{KeyMetrics, KeyPool};
 pub use signing::Signed;
 
 /// How long before its end a signer is worth a warning, or a twelfth of a shorter life.
@@ -167,6 +169,15 @@ impl Authority {
     ///
     /// Source: SPIFFE X509-SVID §2 to §4.
     pub fn issue(&self, request: &SvidRequest, key: &KeyPair) -> Result<Signed, Error> {
+        self.check(request)?;
+        self.0.signing.load().issue(request, self.0.config.svid_ttl, key)
+    }
+
+    /// Whether `request` would be signed, whatever the key.
+    ///
+    /// # Errors
+    /// Those of [`Self::issue`] that need no key to be known.
+    pub fn check(&self, request: &SvidRequest) -> Result<(), Error> {
         let trust_domain = &self.0.config.trust_domain;
         if !request.id.is_in(trust_domain) {
             return Err(Error::ForeignId { id: request.id.clone(), trust_domain: trust_domain.clone() });
@@ -174,7 +185,7 @@ impl Authority {
         if request.id.path().is_empty() {
             return Err(Error::NoPath(request.id.clone()));
         }
-        self.0.signing.load().issue(request, self.0.config.svid_ttl, key)
+        self.0.signing.load().check(request.now)
     }
 
     pub fn config(&self) -> &AuthorityConfig {

@@ -3,13 +3,15 @@
 //! `SvidOwner` decides and publishes; `SvidCache` and its `Subscriber`s read and say what they use.
 
 mod cache;
+mod issuer;
 mod owner;
 mod rotation;
 mod snapshot;
 mod subscriber;
 mod wants;
 
-pub use cache::{Failure, Issuer, RotateError, SvidCache, SvidStats, Target};
+pub use cache::{Failure, RotateError, SvidCache, SvidStats, Target};
+pub use issuer::{Issuer, WithKeysAhead};
 pub use owner::{Check, SvidOwner};
 pub use rotation::Schedule;
 pub use snapshot::{Encoded, Encodings, Holder, Identities, IssuedBundle, IssuedSvid, Snapshot};

@@ -75,15 +75,22 @@ impl Signing {
         Ok(Signed { svid, signer: self.id })
     }
 
+    /// Whether anything can be signed at `now`.
+    pub(super) fn check(&self, now: SystemTime) -> Result<(), Error> {
+        let Validity { not_before, not_after } = self.validity;
+        if now < not_before {
+            return Err(Error::NotYetValid(not_before));
+        }
+        if now >= not_after {
+            return Err(Error::Expired(not_after));
+        }
+        Ok(())
+    }
+
     /// From `now` less the backdate for `ttl`, within the signer's own validity.
     fn svid_validity(&self, now: SystemTime, ttl: Duration) -> Result<Validity, Error> {
+        self.check(now)?;
         let signer = self.validity;
-        if now < signer.not_before {
-            return Err(Error::NotYetValid(signer.not_before));
-        }
-        if now >= signer.not_after {
-            return Err(Error::Expired(signer.not_after));
-        }
         let not_before = now.checked_sub(BACKDATE).unwrap_or(now).max(signer.not_before);
         let not_after = now.checked_add(ttl).map_or(signer.not_after, |end| end.min(signer.not_after));
         Ok(Validity {

@@ -157,7 +157,8 @@ impl Checker<'_> {
             None => self.embedded(raw, svid_ttl)?,
             Some(word) => self.intermediate(raw, word)?,
         };
-        Ok(Issuer { kind, svid_ttl, key_type })
+        let key_pool = self.count("key_pool", &raw.key_pool, default_key_pool(key_type))?;
+        Ok(Issuer { kind, svid_ttl, key_type, key_pool })
     }
 
     fn key_type(&self, setting: &Setting<String>) -> Result<KeyType, Problem> {
@@ -389,6 +390,14 @@ impl Checker<'_> {
 
     fn contradiction<T>(&self, title: impl Into<String>, value: &Spanned<T>) -> Problem {
         self.problem("E0113", title, value)
+    }
+}
+
+/// A few hundred bytes each for EC keys. An RSA key takes four times that, and a thousand times as long to make.
+fn default_key_pool(key_type: KeyType) -> usize {
+    match key_type {
+        KeyType::EcP256 | KeyType::EcP384 => 16384,
+        KeyType::Rsa2048 => 64,
     }
 }
 

@@ -67,6 +67,9 @@ pub(super) struct RawIssuer {
     /// Keys of X.509-SVIDs: "ec-p256" or "ec-p384", and "rsa-2048" in a build with the feature aws-lc-rs.
     /// Default: "ec-p256".
     pub(super) key_type: Setting<String>,
+    /// Most keys of X.509-SVIDs that are made ahead, in idle time; no more are than SVIDs are in use.
+    /// Default: 16384, or 64 with "rsa-2048".
+    pub(super) key_pool: Setting<i64>,
     /// PEM file of the CA certificate and what lies between it and a root; "intermediate" needs it.
     pub(super) certificate: Setting<String>,
     /// PEM file of the CA's key; "intermediate" needs it.

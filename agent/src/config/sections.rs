@@ -52,6 +52,8 @@ pub struct Issuer {
     pub svid_ttl: Duration,
     /// Of workload keys.
     pub key_type: KeyType,
+    /// Most workload keys that are made ahead.
+    pub key_pool: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -72,6 +72,7 @@ impl Page {
         }
         self.key("svid_ttl", duration(issuer.svid_ttl));
         self.key("key_type", word(KEY_TYPES, issuer.key_type));
+        self.key("key_pool", issuer.key_pool);
     }
 
     fn rotation(&mut self, rotation: &Rotation) {

@@ -64,6 +64,7 @@ fn the_defaults_are_as_documented() {
     assert_eq!(config.entries.files, [Path::new("/etc/vouch/entries.json")]);
     assert_eq!(config.issuer.svid_ttl, Duration::from_secs(3600));
     assert_eq!(config.issuer.kind, IssuerKind::Embedded { ca_ttl: humantime::parse_duration("1y").unwrap() });
+    assert_eq!((config.issuer.key_type, config.issuer.key_pool), (KeyType::EcP256, 16384));
     assert_eq!((config.rotation.at, config.rotation.jitter), (0.5, 0.1));
     assert_eq!(config.attest.docker.socket, Path::new("/run/docker.sock"));
     assert!(config.attest.docker.enabled && config.attest.systemd.enabled && config.attest.slurm.enabled);
@@ -87,7 +88,7 @@ fn every_setting_is_read() {
         [workload_api]\nsocket = \"p/api.sock\"\nalso = [\"/tmp/spire-agent/public/api.sock\"]\n\
         [admin]\nsocket = \"/a/admin.sock\"\n[entries]\nfiles = [\"x.json\", \"/y.toml\"]\n\
         [issuer]\nkind = \"intermediate\"\ncertificate = \"int.pem\"\nkey = \"/k/int.key\"\nroots = \"r.pem\"\n\
-        svid_ttl = \"2s\"\nkey_type = \"ec-p384\"\n[rotation]\nat = 0.9\njitter = 0\n\
+        svid_ttl = \"2s\"\nkey_type = \"ec-p384\"\nkey_pool = 7\n[rotation]\nat = 0.9\njitter = 0\n\
         [attest]\nminimum = \"kernel\"\ndecisions = 64\nunix = { path = \"spire\", hash_size_limit = \"1GiB\" }\n\
         [attest.docker]\nenabled = false\nsocket = \"d.sock\"\npodman_socket = \"/p.sock\"\nrootless = true\n\
         podman_socket_template = \"/u/%d.sock\"\nenv = true\n\
@@ -108,7 +109,8 @@ fn every_setting_is_read() {
         key: "/k/int.key".into(),
         roots: "/etc/vouch/r.pem".into(),
     };
-    assert_eq!(config.issuer, Issuer { kind, svid_ttl: Duration::from_secs(2), key_type: KeyType::EcP384 });
+    let svid_ttl = Duration::from_secs(2);
+    assert_eq!(config.issuer, Issuer { kind, svid_ttl, key_type: KeyType::EcP384, key_pool: 7 });
     assert_eq!(config.rotation, Rotation { at: 0.9, jitter: 0.0 });
     let unix = AttestUnix { path: PathMeaning::Spire, hash_size_limit: 1 << 30 };
     let docker = AttestDocker {
@@ -145,7 +147,8 @@ fn every_setting_is_read() {
 fn rsa_keys_are_taken_by_a_build_that_makes_them_and_refused_with_a_way_out_by_another() {
     let taken = with("[issuer]\nkey_type = \"rsa-2048\"");
     if cfg!(feature = "aws-lc-rs") {
-        assert_eq!(taken.unwrap().issuer.key_type, KeyType::Rsa2048);
+        let issuer = taken.unwrap().issuer;
+        assert_eq!((issuer.key_type, issuer.key_pool), (KeyType::Rsa2048, 64));
     } else {
         let problem = taken.unwrap_err();
         assert_eq!(problem.code, "E0111");
@@ -158,6 +161,7 @@ fn what_breaks_a_rule_is_refused() {
     for (rest, expected) in [
         ("[issuer]\nkind = \"spire\"", "E0111"),
         ("[issuer]\nkind = \"vault\"", "E0107"),
+        ("[issuer]\nkey_pool = 0", "E0108"),
         ("[issuer]\nsvid_ttl = \"1s\"", "E0108"),
         ("[issuer]\nsvid_ttl = \"2y\"", "E0108"),
         ("[issuer]\nsvid_ttl = \"2h\"\nca_ttl = \"1h\"", "E0113"),

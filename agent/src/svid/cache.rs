@@ -1,6 +1,6 @@
 //! What the serving side holds: reads, subscriptions, and the operator's wish for fresh SVIDs.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -9,31 +9,12 @@ use tokio_util::sync::CancellationToken;
 use super::{snapshot::Snapshot, subscriber::Subscriber, wants::Wants};
 use crate::{
     attestation::{SelectorSet, Standing},
-    authority::{self, Authority, KeyPair, Signed, SvidRequest, Trust},
     registration::EntryId,
     spiffe::SpiffeId,
 };
 
 /// Most wishes of operators that wait to be looked at; the next one waits to be written down.
 pub(super) const COMMANDS: usize = 16;
-
-/// Signs SVIDs. The other side of the seam is a test's.
-pub trait Issuer: fmt::Debug + Send + Sync + 'static {
-    /// Makes a key and signs an SVID for it. Takes some ten microseconds and waits for nothing.
-    fn issue(&self, request: &SvidRequest) -> Result<Signed, authority::Error>;
-    fn trust(&self) -> watch::Receiver<Arc<Trust>>;
-}
-
-impl Issuer for Authority {
-    fn issue(&self, request: &SvidRequest) -> Result<Signed, authority::Error> {
-        let key = KeyPair::generate(self.config().key_type)?;
-        Authority::issue(self, request, &key)
-    }
-
-    fn trust(&self) -> watch::Receiver<Arc<Trust>> {
-        Authority::trust(self)
-    }
-}
 
 /// The serving side's door. Cheap to clone; the owner ends when the last one is gone.
 #[derive(Debug, Clone)]

@@ -6,20 +6,22 @@ use std::{
     collections::HashMap,
     fmt,
     sync::Arc,
+    thread::available_parallelism,
     time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, TryJoinAll, try_join_all};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::{
     sync::{mpsc, watch},
-    task::{JoinError, JoinHandle},
+    task::{JoinError, JoinHandle, spawn_blocking},
     time::timeout,
 };
 
 use super::{
-    cache::{COMMANDS, Command, Failure, Issuer, RotateError, Shared, SvidCache, SvidStats, Target},
+    cache::{COMMANDS, Command, Failure, RotateError, Shared, SvidCache, SvidStats, Target},
+    issuer::Issuer,
     rotation::{Held, Rotation, Schedule},
     snapshot::{IssuedBundle, IssuedSvid, Snapshot},
 };
@@ -35,6 +37,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// publishing costs a bounded share.
 const CHUNK: std::ops::RangeInclusive<usize> = 64..=1024;
 const CHUNKS: usize = 32;
+/// Threads that sign a chunk: one processor is left to who serves.
+const MOST_SIGNERS: usize = 8;
+/// Fewer than so many are not worth another thread.
+const LEAST_PART: usize = 32;
 /// A publication waits no longer for the check before it.
 const CHECKED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -48,9 +54,13 @@ pub struct SvidOwner {
     rotation: Rotation,
     entries: watch::Receiver<Arc<EntryIndex>>,
     trust: watch::Receiver<Arc<Trust>>,
+    /// How many SVIDs can be made now.
+    ready: watch::Receiver<usize>,
     commands: mpsc::Receiver<Command>,
     check: Option<Check>,
     in_flight: Option<Chunk>,
+    /// Threads that sign at once.
+    signers: usize,
     asked: Vec<Asked>,
     /// What the next publication holds.
     next: Snapshot,
@@ -62,11 +72,11 @@ pub struct SvidOwner {
     stats: SvidStats,
 }
 
-/// SVIDs being made on another thread.
-#[derive(Debug)]
+/// SVIDs being made on other threads.
 struct Chunk {
     entries: Vec<Arc<RegistrationEntry>>,
-    results: JoinHandle<Vec<Result<Signed, Error>>>,
+    /// In the order of `entries`; an error for each of them when a thread panicked.
+    results: TryJoinAll<JoinHandle<Vec<Result<Signed, Error>>>>,
 }
 
 /// What woke the owner.
@@ -75,9 +85,14 @@ enum Action {
     Trust,
     Wants,
     Command(Command),
-    Issued(Result<Vec<Result<Signed, Error>>, JoinError>),
+    Issued(Results),
+    /// There are keys again.
+    Ready,
     Wake,
 }
+
+/// What one thread after the other made, or that one panicked.
+type Results = Result<Vec<Vec<Result<Signed, Error>>>, JoinError>;
 
 impl SvidOwner {
     /// Makes owner and cache. The first snapshot holds the entries and the bundle of this moment and no SVIDs:
@@ -102,15 +117,18 @@ impl SvidOwner {
         });
         let (sender, commands) = mpsc::channel(COMMANDS);
         let cache = SvidCache { shared: shared.clone(), commands: sender };
+        let ready = issuer.ready();
         let owner = Self {
             rotation: Rotation::new(schedule, first_trust.signers.clone()),
             issuer,
             shared,
             entries,
             trust,
+            ready,
             commands,
             check: None,
             in_flight: None,
+            signers: available_parallelism().map_or(1, |cores| cores.get() - 1).clamp(1, MOST_SIGNERS),
             asked: Vec::new(),
             next,
             generation,
@@ -143,6 +161,7 @@ impl SvidOwner {
             () = self.shared.wants.changed() => Some(Action::Wants),
             command = self.commands.recv() => command.map(Action::Command),
             results = results(&mut self.in_flight) => Some(Action::Issued(results)),
+            () = changed(&mut self.ready) => Some(Action::Ready),
             () = tokio::time::sleep(sleep) => Some(Action::Wake),
         }
     }
@@ -155,7 +174,7 @@ impl SvidOwner {
             Action::Wants => self.take_wants(),
             Action::Command(command) => self.ask(command),
             Action::Issued(results) => self.take_results(results, now),
-            Action::Wake => false,
+            Action::Ready | Action::Wake => false,
         };
         let expired = self.rotation.expire(now);
         dirty |= self.drop_svids(&expired);
@@ -239,30 +258,34 @@ impl SvidOwner {
             return false;
         }
         let chunk = (self.next.svids.len() / CHUNKS).clamp(*CHUNK.start(), *CHUNK.end());
-        let work = self.rotation.take_due(now, chunk);
+        // What finds no key stays where it stands: whoever waits for it is told that it is pending.
+        let ready = *self.ready.borrow_and_update();
+        let work = self.rotation.take_due(now, chunk.min(ready));
         if !work.issue.is_empty() {
-            let requests: Vec<_> = work.issue.iter().map(|entry| request(entry, now)).collect();
-            let issuer = self.issuer.clone();
-            let results = tokio::task::spawn_blocking(move || {
-                requests.iter().map(|request| issuer.issue(request)).collect()
-            });
-            self.in_flight = Some(Chunk { entries: work.issue, results });
+            self.in_flight = Some(self.make(work.issue, now));
         }
         self.drop_svids(&work.drop)
     }
 
-    fn take_results(
-        &mut self,
-        results: Result<Vec<Result<Signed, Error>>, JoinError>,
-        now: SystemTime,
-    ) -> bool {
+    /// Has them signed, in parts on several threads when they are many.
+    fn make(&self, entries: Vec<Arc<RegistrationEntry>>, now: SystemTime) -> Chunk {
+        let part = entries.len().div_ceil(self.signers).max(LEAST_PART);
+        let parts = entries.chunks(part).map(|entries| {
+            let requests: Vec<_> = entries.iter().map(|entry| request(entry, now)).collect();
+            let issuer = self.issuer.clone();
+            spawn_blocking(move || requests.iter().map(|request| issuer.issue(request)).collect())
+        });
+        Chunk { results: try_join_all(parts), entries }
+    }
+
+    fn take_results(&mut self, results: Results, now: SystemTime) -> bool {
         let Some(chunk) = self.in_flight.take() else { return false };
         // A signer is announced before it signs: what is known now knows the signers of these results.
         self.set_trust();
         let failures_before = self.stats.failed_total;
         match results {
             Ok(results) => {
-                for (entry, result) in chunk.entries.iter().zip(results) {
+                for (entry, result) in chunk.entries.iter().zip(results.into_iter().flatten()) {
                     match result {
                         Ok(signed) => self.hold(entry, signed, now),
                         Err(error) => self.fail(entry, &error.to_string(), now),
@@ -330,6 +353,9 @@ impl SvidOwner {
 
     fn tell_stats(&mut self) {
         let tally = self.rotation.tally();
+        if tally.in_use != self.stats.in_use {
+            self.issuer.expect(tally.in_use);
+        }
         let stats = SvidStats {
             held: self.next.svids.len(),
             in_use: tally.in_use,
@@ -353,8 +379,9 @@ impl SvidOwner {
     }
 
     fn sleep(&self, now: SystemTime) -> Duration {
-        // What is due while a chunk is being made waits for its end, which wakes by itself.
-        let next = if self.in_flight.is_some() { self.rotation.first_end() } else { self.rotation.wake_at() };
+        // What is due while a chunk is being made, or without a key, waits for that, which wakes by itself.
+        let busy = self.in_flight.is_some() || *self.ready.borrow() == 0;
+        let next = if busy { self.rotation.first_end() } else { self.rotation.wake_at() };
         [next, self.entry_expiry]
             .into_iter()
             .flatten()
@@ -394,7 +421,7 @@ async fn changed<T>(source: &mut watch::Receiver<T>) {
     }
 }
 
-async fn results(in_flight: &mut Option<Chunk>) -> Result<Vec<Result<Signed, Error>>, JoinError> {
+async fn results(in_flight: &mut Option<Chunk>) -> Results {
     match in_flight {
         Some(chunk) => (&mut chunk.results).await,
         None => std::future::pending().await,

@@ -19,18 +19,21 @@ use prometheus_client::{
 
 use crate::{
     attestation::{Attestor, Grade},
+    authority::KeyPool,
     config::Limits,
     health::Node,
 };
 
+const CRYPTO: &str = if cfg!(feature = "aws-lc-rs") { "ring, aws-lc-rs" } else { "ring" };
+
 /// Registers what every stage counts. What is only known when asked is asked at each scrape.
-pub fn registry(node: Arc<Node>, attestor: &Attestor, limits: &Limits) -> Registry {
+pub fn registry(node: Arc<Node>, attestor: &Attestor, keys: Arc<KeyPool>, limits: &Limits) -> Registry {
     let mut registry = Registry::with_prefix("vouch");
     let version = env!("CARGO_PKG_VERSION");
     registry.register(
         "build",
         "What this agent was built from",
-        Info::new(vec![("version", version), ("crypto", "ring")]),
+        Info::new(vec![("version", version), ("crypto", CRYPTO)]),
     );
 
     let front = &node.front.metrics;
@@ -131,7 +134,22 @@ pub fn registry(node: Arc<Node>, attestor: &Attestor, limits: &Limits) -> Regist
         "Limits in force, under the keys of [limits]; times in seconds",
         limits_in_force(limits, node.front.limits.connections),
     );
-    registry.register_collector(Box::new(Asked(node)));
+    registry.register(
+        "keys_made_ahead",
+        "Keys of SVIDs that were made in idle time",
+        keys.metrics.made_ahead.clone(),
+    );
+    registry.register(
+        "keys_taken",
+        "Keys that became SVIDs, by whether they were made ahead or on the spot",
+        keys.metrics.taken.clone(),
+    );
+    registry.register(
+        "key_pool_emptied",
+        "Times that the last key made ahead was taken",
+        keys.metrics.emptied.clone(),
+    );
+    registry.register_collector(Box::new(Asked { node, keys }));
     registry
 }
 
@@ -177,11 +195,14 @@ fn limits_in_force(limits: &Limits, connections: usize) -> LimitGauges {
 
 /// What is asked at each scrape.
 #[derive(Debug)]
-struct Asked(Arc<Node>);
+struct Asked {
+    node: Arc<Node>,
+    keys: Arc<KeyPool>,
+}
 
 impl Collector for Asked {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let node = &self.0;
+        let Self { node, keys } = self;
         let now = SystemTime::now();
         let mut gauge = |name: &str, help: &str, value: f64| {
             let gauge = ConstGauge::new(value);
@@ -190,6 +211,8 @@ impl Collector for Asked {
         let svids = node.svids.stats();
         gauge("entries", "Registration entries in force", node.entries.current().len() as f64)?;
         gauge("svids", "X.509-SVIDs held", svids.held as f64)?;
+        gauge("key_pool", "Keys made ahead that are held", keys.held() as f64)?;
+        gauge("key_pool_limit", "Most keys that are made ahead", keys.limit() as f64)?;
         gauge("svids_failing", "SVIDs whose last issue failed", svids.failing as f64)?;
         gauge(
             "svid_earliest_expiry_timestamp_seconds",

@@ -51,11 +51,75 @@ async fn a_rotation_ends_when_its_entry_goes() {
     assert!(subscriber.current().svids.is_empty(), "what was under way is thrown away");
 }
 
+#[tokio::test]
+async fn without_keys_the_rest_is_pending_until_there_are_some() {
+    let issuer = Arc::new(Scarce { switch: Switch::new(), keys: watch::Sender::new(2) });
+    let (_, entries) = watch::channel(Arc::new(EntryIndex::new(["a", "b", "c"].map(|id| entry(id, 1)))));
+    let (cache, mut owner) = SvidOwner::new(issuer.clone(), entries, SCHEDULE, SystemTime::now());
+    let mut subscriber = cache.subscribe(caller(1));
+    assert_eq!(subscriber.current().pending, 3);
+    owner.apply(Action::Wants, SystemTime::now()).await;
+    finish_chunk(&mut owner).await;
+    let first = subscriber.current();
+    assert_eq!((first.svids.len(), first.pending), (2, 1));
+    assert!(owner.in_flight.is_none() && owner.stats.failed_total == 0, "it waits, and has not failed");
+    assert!(owner.sleep(SystemTime::now()) > Duration::from_secs(9), "a key wakes, not the clock");
+
+    issuer.keys.send_replace(1);
+    let woken = async { while !matches!(owner.next_action().await, Some(Action::Ready)) {} };
+    timeout(Duration::from_secs(9), woken).await.unwrap();
+    owner.apply(Action::Ready, SystemTime::now()).await;
+    finish_chunk(&mut owner).await;
+    let all = subscriber.current();
+    assert_eq!((all.svids.len(), all.pending), (3, 0));
+    assert!(all.svids.iter().zip(&first.svids).all(|(now, then)| now.generation == then.generation));
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_signed_in_parts_is_put_together_in_its_order() {
+    let issuer = Arc::new(Switch::new());
+    let ids: Vec<_> = (0..60).map(|n| format!("{n:02}")).collect();
+    let (_, entries) = watch::channel(Arc::new(EntryIndex::new(ids.iter().map(|id| entry(id, 1)))));
+    let (cache, mut owner) = SvidOwner::new(issuer, entries, SCHEDULE, SystemTime::now());
+    owner.signers = 8;
+    let mut subscriber = cache.subscribe(caller(1));
+    subscriber.current();
+    owner.apply(Action::Wants, SystemTime::now()).await;
+    finish_chunk(&mut owner).await;
+    let svids = subscriber.current().svids;
+    assert_eq!(svids.len(), 60);
+    assert!(svids.iter().all(|issued| issued.svid.id == issued.entry.spiffe_id));
+}
+
+/// Has keys for so many.
+#[derive(Debug)]
+struct Scarce {
+    switch: Switch,
+    keys: watch::Sender<usize>,
+}
+
+impl Issuer for Scarce {
+    fn issue(&self, request: &SvidRequest) -> Result<Signed, Error> {
+        assert!(*self.keys.borrow() > 0, "there was no key for this one");
+        self.keys.send_modify(|keys| *keys -= 1);
+        self.switch.issue(request)
+    }
+
+    fn trust(&self) -> watch::Receiver<Arc<Trust>> {
+        self.switch.trust()
+    }
+
+    fn ready(&self) -> watch::Receiver<usize> {
+        self.keys.subscribe()
+    }
+}
+
+const SCHEDULE: Schedule = Schedule { at: 0.5, jitter: 0.1 };
+
 fn owner() -> (Arc<Switch>, SvidCache, SvidOwner) {
     let issuer = Arc::new(Switch::new());
     let (_, entries) = watch::channel(Arc::new(EntryIndex::new([entry("a", 1)])));
-    let schedule = Schedule { at: 0.5, jitter: 0.1 };
-    let (cache, owner) = SvidOwner::new(issuer.clone(), entries, schedule, SystemTime::now());
+    let (cache, owner) = SvidOwner::new(issuer.clone(), entries, SCHEDULE, SystemTime::now());
     (issuer, cache, owner)
 }
 
