@@ -1,5 +1,7 @@
-//! Load and judgement that scenarios use as well as benchmarks.
+//! Load, judgement and reports that scenarios use as well as benchmarks.
 
+/// The file that a run leaves behind.
+pub mod results;
 /// Processes that come and go as fast as the machine makes them.
 pub mod storm;
 /// Whether the table of processes is what the kernel's own list is.
