@@ -2,6 +2,7 @@
 //! costs. The agent and the raw anchor take turns on one schedule.
 
 mod round;
+pub(crate) mod table;
 
 use std::{
     os::unix::net::UnixStream,

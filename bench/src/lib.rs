@@ -1,5 +1,7 @@
 //! Load, judgement and reports that scenarios use as well as benchmarks.
 
+/// Medians, percentiles, ratios.
+pub mod numbers;
 /// The file that a run leaves behind.
 pub mod results;
 /// Processes that come and go as fast as the machine makes them.

@@ -15,10 +15,8 @@ mod hooks;
 mod http2;
 mod load;
 mod machine;
-mod numbers;
 mod probe;
 mod process;
-mod report;
 mod sds;
 mod storms;
 mod surroundings;
@@ -26,6 +24,7 @@ mod surroundings;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, value_parser};
+use vouch_bench::numbers;
 
 /// Drives Vouch with Envoy-like load and reports what it cost.
 #[derive(Debug, Parser)]
@@ -114,7 +113,7 @@ struct Anchor {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Command::parse() {
-        Command::Run(run) => report::publish(&fanout::run(&run)?, run.json.as_deref())?,
+        Command::Run(run) => fanout::table::publish(&fanout::run(&run)?, run.json.as_deref())?,
         Command::Attest(attest) => return attest::run(&attest),
         Command::AttestClient(client) => attest::client::run(&client)?,
         Command::Storm(storm) => storms::run(&storm)?,

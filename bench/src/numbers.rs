@@ -11,15 +11,15 @@ const SIGNIFICANT_DIGITS: u8 = 3;
 
 /// How a number was spread over the rounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
+pub struct Spread {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
 }
 
 impl Spread {
     /// Of one value or more.
-    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
         let (&min, &max) = (values.first()?, values.last()?);
@@ -32,23 +32,23 @@ impl Spread {
     }
 
     /// Of the ratio of each round: only what ran side by side is compared.
-    pub(crate) fn of_ratios(over: &[f64], under: &[f64]) -> Option<Self> {
+    pub fn of_ratios(over: &[f64], under: &[f64]) -> Option<Self> {
         Self::of(over.iter().zip(under).map(|(over, under)| over / under))
     }
 }
 
 /// How long deliveries took, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Percentiles {
-    pub(crate) p50: f64,
-    pub(crate) p90: f64,
-    pub(crate) p99: f64,
-    pub(crate) max: f64,
+pub struct Percentiles {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub max: f64,
 }
 
 impl Percentiles {
     /// Of all `times`, to three digits; longer ones than a minute count as a minute.
-    pub(crate) fn of<'a>(times: impl IntoIterator<Item = &'a Duration>) -> Result<Self> {
+    pub fn of<'a>(times: impl IntoIterator<Item = &'a Duration>) -> Result<Self> {
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let mut histogram = Histogram::<u64>::new_with_bounds(1, nanoseconds(LONGEST), SIGNIFICANT_DIGITS)?;
         for time in times {
