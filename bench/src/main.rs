@@ -24,7 +24,7 @@ mod surroundings;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, value_parser};
-use vouch_bench::numbers;
+use vouch_bench::{compare, numbers, report};
 
 /// Drives Vouch with Envoy-like load and reports what it cost.
 #[derive(Debug, Parser)]
@@ -32,6 +32,10 @@ use vouch_bench::numbers;
 enum Command {
     /// N connections with one SDS stream each: rotate, until the last stream has the new secret and has said so
     Run(Run),
+    /// From the file of a run to a page that needs nothing but itself, and a summary for the terminal
+    Report(report::Report),
+    /// Two runs: what changed, and whether it is more than noise
+    Compare(compare::Compare),
     /// Attestation beside a SPIRE agent: timings in turns, and the selectors of the same processes
     Attest(attest::Attest),
     /// A process that is attested; `attest` starts it
@@ -114,6 +118,8 @@ struct Anchor {
 fn main() -> anyhow::Result<ExitCode> {
     match Command::parse() {
         Command::Run(run) => fanout::table::publish(&fanout::run(&run)?, run.json.as_deref())?,
+        Command::Report(report) => report.run()?,
+        Command::Compare(compare) => return Ok(compare.run()),
         Command::Attest(attest) => return attest::run(&attest),
         Command::AttestClient(client) => attest::client::run(&client)?,
         Command::Storm(storm) => storms::run(&storm)?,
