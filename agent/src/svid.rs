@@ -14,7 +14,7 @@ pub use cache::{Failure, RotateError, SvidCache, SvidStats, Target};
 pub use issuer::{Issuer, WithKeysAhead};
 pub use owner::{Check, SvidOwner};
 pub use rotation::Schedule;
-pub use snapshot::{Encoded, Encodings, Holder, Identities, IssuedBundle, IssuedSvid, Snapshot};
+pub use snapshot::{Change, Encoded, Encodings, Holder, Identities, IssuedBundle, IssuedSvid, Snapshot};
 pub use subscriber::Subscriber;
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! Wakes a connection's task, except from inside of it.
 
 use std::{
-    collections::BTreeMap,
-    ops::Bound,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,7 +10,12 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use tokio::{sync::watch, task::yield_now};
+use tokio::task::yield_now;
+
+use crate::{
+    registration::{EntryId, RegistrationEntry},
+    svid::SvidCache,
+};
 
 /// Connections woken at once. More of them go through the cache twice, fewer wait for the loop too often.
 const CHUNK: usize = 64;
@@ -29,8 +33,15 @@ pub(super) struct Bell {
 /// The bells of all connections of one thread.
 #[derive(Debug, Default)]
 pub(super) struct Bells {
-    bells: Mutex<BTreeMap<u64, Arc<Bell>>>,
+    state: Mutex<State>,
     next: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bells: BTreeMap<u64, Arc<Bell>>,
+    /// Who is served an SVID of an entry.
+    by_entry: HashMap<EntryId, BTreeSet<u64>>,
 }
 
 /// One connection's place among them; given back on drop.
@@ -38,6 +49,8 @@ pub(super) struct Bells {
 pub(super) struct Hung<'a> {
     bells: &'a Bells,
     number: u64,
+    /// Whose SVIDs it is rung for.
+    entries: Vec<EntryId>,
 }
 
 impl Bell {
@@ -86,50 +99,99 @@ impl Bells {
     pub(super) fn hang(&self) -> (Arc<Bell>, Waker, Hung<'_>) {
         let bell = Arc::new(Bell::default());
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.lock().insert(number, Arc::clone(&bell));
-        (Arc::clone(&bell), Waker::from(bell), Hung { bells: self, number })
+        self.lock().bells.insert(number, Arc::clone(&bell));
+        (Arc::clone(&bell), Waker::from(bell), Hung { bells: self, number, entries: Vec::new() })
     }
 
-    /// Rings them all after each publication, some at a time: those are served before the next are woken. Ends with
-    /// the sender.
-    pub(super) async fn ring_after(&self, mut published: watch::Receiver<u64>) {
+    /// Rings after each publication for those whom it concerns, some at a time: these are served before the next are
+    /// woken. Never returns.
+    pub(super) async fn ring_after_publications(&self, svids: &SvidCache) {
+        let mut published = svids.published();
+        let mut seen = svids.snapshot().generation;
         while published.changed().await.is_ok() {
-            self.ring_in_turns().await;
+            published.borrow_and_update();
+            let snapshot = svids.snapshot();
+            match &snapshot.change.svids {
+                Some(changed) if snapshot.change.since == seen => {
+                    self.ring_in_turns(self.served(changed)).await
+                }
+                _ => self.ring_in_turns(self.all()).await,
+            }
+            seen = snapshot.generation;
         }
     }
 
-    async fn ring_in_turns(&self) {
-        let mut after = Bound::Unbounded;
-        loop {
-            let mut rung = 0;
-            for (number, bell) in self.lock().range((after, Bound::Unbounded)).take(CHUNK) {
-                bell.ring();
-                after = Bound::Excluded(*number);
-                rung += 1;
-            }
-            if rung < CHUNK {
-                return;
+    /// In the order in which they were hung.
+    fn served(&self, entries: &[EntryId]) -> Vec<u64> {
+        let state = self.lock();
+        let of = |entry| state.by_entry.get(entry).into_iter().flatten().copied();
+        match entries {
+            [only] => of(only).collect(),
+            _ => entries.iter().flat_map(of).collect::<BTreeSet<_>>().into_iter().collect(),
+        }
+    }
+
+    fn all(&self) -> Vec<u64> {
+        self.lock().bells.keys().copied().collect()
+    }
+
+    async fn ring_in_turns(&self, numbers: Vec<u64>) {
+        for chunk in numbers.chunks(CHUNK) {
+            {
+                let state = self.lock();
+                chunk.iter().filter_map(|number| state.bells.get(number)).for_each(|bell| bell.ring());
             }
             yield_now().await;
         }
     }
 
     pub(super) fn ring_all(&self) {
-        self.lock().values().for_each(|bell| bell.ring());
+        self.lock().bells.values().for_each(|bell| bell.ring());
     }
 
     pub(super) fn are_gone(&self) -> bool {
-        self.lock().is_empty()
+        self.lock().bells.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Bell>>> {
-        self.bells.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hung<'_> {
+    /// From now on its bell is rung for SVIDs of `entries`, and for those alone.
+    pub(super) fn serve(&mut self, entries: &[Arc<RegistrationEntry>]) {
+        if self.entries.iter().eq(entries.iter().map(|entry| &entry.id)) {
+            return;
+        }
+        let before =
+            std::mem::replace(&mut self.entries, entries.iter().map(|entry| entry.id.clone()).collect());
+        let mut state = self.bells.lock();
+        state.forget(self.number, &before);
+        for id in &self.entries {
+            state.by_entry.entry(id.clone()).or_default().insert(self.number);
+        }
+    }
+}
+
+impl State {
+    fn forget(&mut self, number: u64, entries: &[EntryId]) {
+        for id in entries {
+            if let Some(served) = self.by_entry.get_mut(id) {
+                served.remove(&number);
+                if served.is_empty() {
+                    self.by_entry.remove(id);
+                }
+            }
+        }
     }
 }
 
 impl Drop for Hung<'_> {
     fn drop(&mut self) {
-        self.bells.lock().remove(&self.number);
+        let mut state = self.bells.lock();
+        state.bells.remove(&self.number);
+        state.forget(self.number, &self.entries);
     }
 }
 
@@ -137,9 +199,8 @@ impl Drop for Hung<'_> {
 mod tests {
     use std::{future::poll_fn, sync::atomic::AtomicUsize, task::Poll};
 
-    use tokio::sync::watch;
-
     use super::*;
+    use crate::svid::tests::entry;
 
     #[test]
     fn a_ring_from_inside_asks_for_another_look_and_wakes_nobody() {
@@ -177,17 +238,28 @@ mod tests {
             }));
         }
         yield_now().await;
-        let (publish, published) = watch::channel(0);
-        let ringing = Arc::clone(&bells);
-        let ringing = tokio::spawn(async move { ringing.ring_after(published).await });
-        yield_now().await;
-        publish.send_replace(1);
+        bells.ring_in_turns(bells.all()).await;
         for (number, task) in tasks.into_iter().enumerate() {
             assert_eq!(task.await.unwrap(), number, "in their order");
         }
         assert!(bells.are_gone());
-        drop(publish);
-        ringing.await.unwrap();
+    }
+
+    #[test]
+    fn a_bell_is_rung_for_the_entries_that_it_hangs_for() {
+        let entries: Vec<_> = ["a", "b"].map(|id| Arc::new(entry(id, 1))).into();
+        let bells = Bells::default();
+        let (_, _, mut first) = bells.hang();
+        let (_, _, mut second) = bells.hang();
+        first.serve(&entries);
+        second.serve(&entries[1..]);
+        let ids: Vec<_> = entries.iter().map(|entry| entry.id.clone()).collect();
+        assert_eq!(bells.served(&ids), [first.number, second.number]);
+        assert_eq!(bells.served(&ids[..1]), [first.number]);
+        first.serve(&entries[1..]);
+        assert!(bells.served(&ids[..1]).is_empty());
+        drop((first, second));
+        assert!(bells.lock().by_entry.is_empty());
     }
 
     #[derive(Debug, Default)]

@@ -59,8 +59,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     // A new connection has its pings to give.
     let Some(ping_pong) = connection.ping_pong() else { return BROKEN };
     let keepalive = Keepalive::new(ping_pong, limits, Instant::now());
-    let (bell, waker, _hung) = shard.bells.hang();
-    let mut session = Session::new(front, connection, valve, caller, place, keepalive, waker);
+    let (bell, waker, hung) = shard.bells.hang();
+    let mut session = Session::new(front, connection, valve, caller, place, keepalive, (waker, hung));
     let is_stopping = || shard.stopping.load(Ordering::Relaxed);
     // What the runtime takes for its share of a turn would be asked for over and over by the bell, which rings inside
     // the turn. `Paced` ends the turn of a peer that always has more to say.

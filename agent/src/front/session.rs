@@ -23,7 +23,7 @@ use tonic::{Code, Status};
 use super::{
     Front, Outcome, Refused,
     admission::{ConnectionPlace, StreamPlace},
-    bell::Bell,
+    bell::{Bell, Hung},
     bridge,
     connection::LINGER,
     grpc::{Incoming, Outgoing},
@@ -52,6 +52,7 @@ pub(super) struct Session<'a, S> {
     place: &'a ConnectionPlace,
     /// Rings the bell of this connection.
     waker: Waker,
+    hung: Hung<'a>,
     calls: Vec<SdsCall>,
     /// Calls of tonic services.
     others: JoinSet<Outcome>,
@@ -90,7 +91,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         caller: Arc<Caller>,
         place: &'a ConnectionPlace,
         keepalive: Keepalive,
-        waker: Waker,
+        (waker, hung): (Waker, Hung<'a>),
     ) -> Self {
         let idle_until = Instant::now() + front.limits.first_request_timeout;
         Self {
@@ -100,6 +101,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             caller,
             place,
             waker,
+            hung,
             calls: Vec::new(),
             others: JoinSet::new(),
             reader: None,
@@ -236,7 +238,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     /// Says whether the calls have to be told something.
     fn hear_news(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let Some(reader) = &mut self.reader else { return false };
-        let is_news = reader.refresh(cx);
+        let is_news = reader.refresh(cx, &mut self.hung);
         if reader.identities.holder != Holder::Current {
             self.leave(now);
         }
@@ -274,9 +276,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                     match &mut self.reader {
                         // It may have changed since the last call.
                         Some(reader) => {
-                            reader.refresh(cx);
+                            if reader.refresh(cx, &mut self.hung) {
+                                // The calls before this one have had their turn.
+                                self.waker.wake_by_ref();
+                            }
                         }
-                        None => self.reader = Some(Box::new(Reader::new(self.caller.follow(&run), cx))),
+                        None => {
+                            let subscriber = self.caller.follow(&run);
+                            self.reader = Some(Box::new(Reader::new(subscriber, cx, &mut self.hung)));
+                        }
                     }
                 }
                 Err(failure) => {
@@ -340,8 +348,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
 }
 
 impl Reader {
-    fn new(mut subscriber: Subscriber, cx: &mut Context<'_>) -> Self {
+    fn new(mut subscriber: Subscriber, cx: &mut Context<'_>, hung: &mut Hung<'_>) -> Self {
         let identities = subscriber.current();
+        hung.serve(subscriber.entries());
         let learned = Box::pin(subscriber.learned());
         let mut reader = Self { subscriber, identities, learned };
         reader.wait(cx);
@@ -349,11 +358,12 @@ impl Reader {
     }
 
     /// Says whether there is news.
-    fn refresh(&mut self, cx: &mut Context<'_>) -> bool {
+    fn refresh(&mut self, cx: &mut Context<'_>, hung: &mut Hung<'_>) -> bool {
         if !self.subscriber.has_news() {
             return false;
         }
         let news = self.subscriber.look();
+        hung.serve(self.subscriber.entries());
         if self.subscriber.take_learned() {
             self.wait(cx);
         }

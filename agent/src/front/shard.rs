@@ -44,7 +44,7 @@ impl Shard {
 
     /// Tells the connections of every publication. Never returns: one task of each shard.
     pub async fn fan_out(self: Arc<Self>) {
-        self.bells.ring_after(self.front.callers.svids.published()).await;
+        self.bells.ring_after_publications(&self.front.callers.svids).await;
     }
 
     /// Accepts until `stop`, then lets the connections end.

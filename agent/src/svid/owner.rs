@@ -23,7 +23,7 @@ use super::{
     cache::{COMMANDS, Command, Failure, RotateError, Shared, SvidCache, SvidStats, Target},
     issuer::Issuer,
     rotation::{Held, Rotation, Schedule},
-    snapshot::{IssuedBundle, IssuedSvid, Snapshot},
+    snapshot::{Change, IssuedBundle, IssuedSvid, Snapshot},
 };
 use crate::{
     authority::{Error, Signed, SvidRequest, Trust},
@@ -64,6 +64,8 @@ pub struct SvidOwner {
     asked: Vec<Asked>,
     /// What the next publication holds.
     next: Snapshot,
+    /// Entries whose SVID is another than in the last one.
+    changed: Vec<EntryId>,
     /// The last generation given away: one counter for SVIDs, bundles and snapshots, never reused.
     generation: u64,
     /// When an entry of the index expires next.
@@ -108,7 +110,7 @@ impl SvidOwner {
         let generation = 1;
         let bundle = issued_bundle(&first_trust, generation);
         let entry_expiry = index.next_expiry(now);
-        let next = Snapshot { generation, index, svids: HashMap::new(), bundle };
+        let next = Snapshot { generation, index, svids: HashMap::new(), bundle, change: Change::default() };
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(next.clone()),
             published: watch::Sender::new(generation),
@@ -130,6 +132,7 @@ impl SvidOwner {
             in_flight: None,
             signers: available_parallelism().map_or(1, |cores| cores.get() - 1).clamp(1, MOST_SIGNERS),
             asked: Vec::new(),
+            changed: Vec::new(),
             next,
             generation,
             entry_expiry,
@@ -312,6 +315,7 @@ impl SvidOwner {
                 let generation = self.generation();
                 let id = entry.id.clone();
                 let issued = IssuedSvid { entry, svid, generation, encodings: Default::default() };
+                self.changed.push(id.clone());
                 self.next.svids.insert(id, Arc::new(issued));
             }
         }
@@ -337,6 +341,7 @@ impl SvidOwner {
         let mut dropped = false;
         for id in ids {
             if self.next.svids.remove(id).is_some() {
+                self.changed.push(id.clone());
                 self.stats.dropped_total += 1;
                 dropped = true;
             }
@@ -346,6 +351,13 @@ impl SvidOwner {
     }
 
     fn publish(&mut self) {
+        let before = self.shared.snapshot.load();
+        // SVIDs that were rewrapped come with an index of their own.
+        let is_svids_alone =
+            Arc::ptr_eq(&before.index, &self.next.index) && Arc::ptr_eq(&before.bundle, &self.next.bundle);
+        let changed = std::mem::take(&mut self.changed);
+        self.next.change = Change { since: before.generation, svids: is_svids_alone.then(|| changed.into()) };
+        drop(before);
         self.next.generation = self.generation();
         self.shared.snapshot.store(Arc::new(self.next.clone()));
         self.shared.published.send_replace(self.next.generation);

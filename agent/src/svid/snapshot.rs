@@ -20,6 +20,17 @@ pub struct Snapshot {
     /// By entry; each belongs to the entry of that id in `index`.
     pub svids: HashMap<EntryId, Arc<IssuedSvid>>,
     pub bundle: Arc<IssuedBundle>,
+    pub change: Change,
+}
+
+/// What is new in a snapshot, beside the one before.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// Generation of the one before.
+    pub since: u64,
+    /// Entries whose SVID came, went or was replaced. `None` when entries or bundle are others: everybody may be
+    /// concerned.
+    pub svids: Option<Arc<[EntryId]>>,
 }
 
 /// An SVID of one entry, as it was issued.

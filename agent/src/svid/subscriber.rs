@@ -109,6 +109,11 @@ impl Subscriber {
         self.note(&identities).then_some(identities)
     }
 
+    /// The entries that matched at the last look, by id.
+    pub fn entries(&self) -> &[Arc<RegistrationEntry>] {
+        self.matched.as_ref().map_or(&[], |matched| &matched.entries)
+    }
+
     /// Whether something was published, or learned of the process, since the last look.
     pub fn has_news(&self) -> bool {
         // Without its sender nothing more will be learned of the process.
@@ -189,7 +194,7 @@ impl Subscriber {
             self.has_learned |= standing.has_changed();
             Arc::clone(&standing)
         };
-        let entries = self.entries(&snapshot, &standing.selectors, now);
+        let entries = self.match_entries(&snapshot, &standing.selectors, now);
         let holder = holder(&standing, &snapshot, entries, now);
         let svids: Vec<_> = entries
             .iter()
@@ -208,7 +213,7 @@ impl Subscriber {
         Identities { pending, svids, bundle: snapshot.bundle.clone(), holder }
     }
 
-    fn entries(
+    fn match_entries(
         &mut self,
         snapshot: &Snapshot,
         selectors: &Arc<SelectorSet>,
