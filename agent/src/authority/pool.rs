@@ -77,14 +77,18 @@ impl KeyPool {
         let key = {
             let mut store = self.store();
             store.pace.taken(now);
+            let was_full = store.keys.len() >= store.target;
             let key = store.keys.pop_front();
             if key.is_some() && store.keys.is_empty() {
                 self.metrics.emptied.inc();
             }
+            if was_full && store.keys.len() < store.target {
+                // Until it is full again, filling needs no reminder.
+                self.wanted.notify_one();
+            }
             self.tell(&store);
             key
         };
-        self.wanted.notify_one();
         let source = if key.is_some() { "pool" } else { "spot" };
         let key = match key {
             Some(key) => key,

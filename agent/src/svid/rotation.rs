@@ -1,6 +1,7 @@
 //! What is to be issued, renewed and dropped, and when. Plain: no clock, no I/O, no randomness of its own.
 
 mod schedule;
+mod spread;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -15,6 +16,7 @@ use crate::{
 };
 pub use schedule::Schedule;
 use schedule::retry_after;
+use spread::Spread;
 
 /// A clock that falls back by more than this makes waiting times meaningless.
 const STEP_BACK: Duration = Duration::from_secs(5);
@@ -29,6 +31,8 @@ pub(super) struct Rotation {
     records: HashMap<EntryId, Record>,
     /// One queue for each [`Urgency`], each by time.
     queues: [BTreeSet<(SystemTime, EntryId)>; 3],
+    /// How many of those scheduled are due when.
+    spread: Spread,
     /// When held SVIDs expire.
     ends: BTreeSet<(SystemTime, EntryId)>,
     latest: SystemTime,
@@ -99,6 +103,7 @@ impl Rotation {
             signers,
             records: HashMap::new(),
             queues: Default::default(),
+            spread: Spread::default(),
             ends: BTreeSet::new(),
             latest: UNIX_EPOCH,
             tally: Tally::default(),
@@ -236,9 +241,11 @@ impl Rotation {
         // What was asked for meanwhile still stands.
         if !matches!(due, Some((Urgency::Asked, _))) {
             let is_stale = !self.signers.contains(&held.signer);
-            let rotate_at = self.schedule.rotate_at(now, held.not_after, random);
-            let (urgency, at) =
-                if is_stale { (Urgency::Asked, AT_ONCE) } else { (Urgency::Scheduled, rotate_at) };
+            let (urgency, at) = if is_stale {
+                (Urgency::Asked, AT_ONCE)
+            } else {
+                (Urgency::Scheduled, self.spread.find(&self.schedule.window(now, held.not_after, random)))
+            };
             self.place(&entry.id, urgency, at);
         }
         true
@@ -314,12 +321,18 @@ impl Rotation {
         if let Some(record) = self.records.get_mut(id) {
             record.due = Some((urgency, at));
             self.queues[urgency as usize].insert((at, id.clone()));
+            if urgency == Urgency::Scheduled {
+                self.spread.add(at);
+            }
         }
     }
 
     fn unplace(&mut self, id: &EntryId) {
         if let Some((urgency, at)) = self.records.get_mut(id).and_then(|record| record.due.take()) {
             self.queues[urgency as usize].remove(&(at, id.clone()));
+            if urgency == Urgency::Scheduled {
+                self.spread.remove(at);
+            }
         }
     }
 

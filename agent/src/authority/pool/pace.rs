@@ -39,8 +39,8 @@ impl Pace {
     pub(super) fn new(key_type: KeyType, makers: usize) -> Self {
         // A sixteenth of one processor for EC keys on P-256 and half of one for RSA, until the pool is full.
         let (each, pause, least) = match key_type {
-            KeyType::EcP256 => (16, Duration::from_millis(2), 64),
-            KeyType::EcP384 => (4, Duration::from_millis(16), 64),
+            KeyType::EcP256 => (32, Duration::from_millis(4), 64),
+            KeyType::EcP384 => (4, Duration::from_millis(8), 64),
             KeyType::Rsa2048 => (1, Duration::from_millis(50), 4),
         };
         let in_need = (!key_type.is_elliptic()).then_some(makers.clamp(1, 8));
@@ -95,8 +95,8 @@ mod tests {
         let start = Instant::now();
         assert!(matches!(pace.next(0, 64, start), Step::Make(_)));
         pace.made(start);
-        assert_eq!(pace.next(16, 64, start), Step::Rest(2 * MS));
-        assert!(matches!(pace.next(16, 64, start + 2 * MS), Step::Make(_)));
+        assert_eq!(pace.next(32, 64, start), Step::Rest(4 * MS));
+        assert!(matches!(pace.next(32, 64, start + 4 * MS), Step::Make(_)));
         pace.taken(start);
         pace.taken(start + 30 * MS);
         assert_eq!(pace.next(0, 64, start + 40 * MS), Step::Rest(40 * MS));

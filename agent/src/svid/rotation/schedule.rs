@@ -18,17 +18,34 @@ pub struct Schedule {
     pub jitter: f64,
 }
 
+/// When an SVID is best replaced, and how far that may be moved if others are due then.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Window {
+    pub(super) life: Duration,
+    pub(super) earliest: SystemTime,
+    pub(super) drawn: SystemTime,
+    /// As late as the jitter could have made it.
+    pub(super) latest: SystemTime,
+}
+
 impl Schedule {
     /// When an SVID issued at `now` is replaced; `random` (0..1) is drawn once, here.
-    pub(super) fn rotate_at(&self, now: SystemTime, not_after: SystemTime, random: f64) -> SystemTime {
+    pub(super) fn window(&self, now: SystemTime, not_after: SystemTime, random: f64) -> Window {
         let life = not_after.duration_since(now).unwrap_or_default();
-        let share = self.at * (1.0 + self.jitter * (2.0 * random - 1.0));
-        #[expect(
-            clippy::manual_clamp,
-            reason = "clamp would keep what is not a number, and that would panic"
-        )]
-        let share = share.max(EARLIEST_SHARE).min(LATEST_SHARE);
-        now + life.mul_f64(share).max(SHORTEST_ROTATION)
+        let after = |share: f64| {
+            #[expect(
+                clippy::manual_clamp,
+                reason = "clamp would keep what is not a number, and that would panic"
+            )]
+            let share = share.max(EARLIEST_SHARE).min(LATEST_SHARE);
+            now + life.mul_f64(share).max(SHORTEST_ROTATION)
+        };
+        Window {
+            life,
+            earliest: after(EARLIEST_SHARE),
+            drawn: after(self.at * (1.0 + self.jitter * (2.0 * random - 1.0))),
+            latest: after(self.at * (1.0 + self.jitter)),
+        }
     }
 }
 

@@ -156,12 +156,31 @@ fn a_retry_does_not_wait_for_a_clock_that_was_set_back() {
 }
 
 #[test]
+fn a_mass_issued_at_one_moment_is_replaced_over_a_minute_and_none_of_it_late() {
+    let mut rotation = Rotation::new(Schedule { at: 0.5, jitter: 0.0 }, vec![signer_of(0)]);
+    let entries: Vec<_> = (0..10_000).map(|n| entry(&format!("{n:05}"), "/x")).collect();
+    entries.iter().for_each(|entry| rotation.want(entry, 1));
+    assert_eq!(rotation.take_due(start(), 10_000).issue.len(), 10_000);
+    for entry in &entries {
+        assert!(rotation.issued(entry, held(start() + HOUR), start(), 0.5));
+    }
+    let (mut replaced, mut seconds, mut most) = (0, 0, 0);
+    while let Some(at) = rotation.wake_at().filter(|at| *at <= start() + HOUR / 2) {
+        let due = rotation.take_due(at, 10_000).issue.len();
+        (replaced, seconds, most) = (replaced + due, seconds + 1, most.max(due));
+    }
+    assert_eq!(replaced, 10_000, "none later than half of its life");
+    assert!(most <= 167, "{most} at one moment");
+    assert!((60..400).contains(&seconds), "{seconds} chunks");
+}
+
+#[test]
 fn no_setting_makes_a_storm() {
     let schedule = Schedule { at: 0.1, jitter: 0.5 };
-    assert_eq!(schedule.rotate_at(start(), start() + HOUR, 0.0), start() + HOUR / 4);
-    assert_eq!(schedule.rotate_at(start(), start(), 0.0), start() + SHORTEST_ROTATION);
+    assert_eq!(schedule.window(start(), start() + HOUR, 0.0).drawn, start() + HOUR / 4);
+    assert_eq!(schedule.window(start(), start(), 0.0).latest, start() + SHORTEST_ROTATION);
     let nonsense = Schedule { at: f64::NAN, jitter: f64::INFINITY };
-    assert_eq!(nonsense.rotate_at(start(), start() + HOUR, 0.5), start() + HOUR / 4);
+    assert_eq!(nonsense.window(start(), start() + HOUR, 0.5).latest, start() + HOUR / 4);
 }
 
 #[derive(Debug, Clone, Copy)]
