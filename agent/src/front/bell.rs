@@ -113,7 +113,7 @@ impl Bells {
             let snapshot = svids.snapshot();
             match &snapshot.change.svids {
                 Some(changed) if snapshot.change.since == seen => {
-                    self.ring_in_turns(self.served(changed)).await
+                    self.ring_in_turns(self.served(changed)).await;
                 }
                 _ => self.ring_in_turns(self.all()).await,
             }

@@ -51,7 +51,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         .max_local_error_reset_streams(Some(limits.local_resets));
     let socket = Paced::new(socket, place.pace(), front.metrics.paused.clone());
     let (socket, valve) = wire(socket);
-    let mut connection = match timeout(limits.preface_timeout, builder.handshake(socket)).await {
+    // Boxed, as is what follows: a task keeps room for the largest of its states, side by side.
+    let handshake = Box::pin(timeout(limits.preface_timeout, builder.handshake(socket)));
+    let mut connection = match handshake.await {
         Ok(Ok(connection)) => connection,
         Ok(Err(_)) => return Outcome::refused("not_http2"),
         Err(_) => return Outcome::shed("preface_timeout"),
@@ -60,7 +62,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let Some(ping_pong) = connection.ping_pong() else { return BROKEN };
     let keepalive = Keepalive::new(ping_pong, limits, Instant::now());
     let (bell, waker, hung) = shard.bells.hang();
-    let mut session = Session::new(front, connection, valve, caller, place, keepalive, (waker, hung));
+    let mut session =
+        Box::new(Session::new(front, connection, valve, caller, place, keepalive, (waker, hung)));
     let is_stopping = || shard.stopping.load(Ordering::Relaxed);
     // What the runtime takes for its share of a turn would be asked for over and over by the bell, which rings inside
     // the turn. `Paced` ends the turn of a peer that always has more to say.

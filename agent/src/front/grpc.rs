@@ -8,8 +8,10 @@ use std::{
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
+use tokio::io::AsyncWrite;
 use tonic::Status;
 
+use super::wire::Valve;
 use crate::sds::transport::{Gone, RequestBytes, ResponseBytes};
 
 /// The client's half. Room is given back as bytes are taken, so at most one window is ever held.
@@ -29,14 +31,15 @@ impl RequestBytes for Incoming {
 
 /// Our half. The response's headers go out with its first byte, or with its status when there is none.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(super) struct Outgoing<S> {
     respond: SendResponse<Bytes>,
     stream: Option<SendStream<Bytes>>,
+    valve: Valve<S>,
 }
 
-impl Outgoing {
-    pub(super) fn new(respond: SendResponse<Bytes>) -> Self {
-        Self { respond, stream: None }
+impl<S: AsyncWrite + Unpin> Outgoing<S> {
+    pub(super) fn new(respond: SendResponse<Bytes>, valve: &Valve<S>) -> Self {
+        Self { respond, stream: None, valve: valve.clone() }
     }
 
     fn open(&mut self) -> Result<&mut SendStream<Bytes>, Gone> {
@@ -48,8 +51,12 @@ impl Outgoing {
     }
 }
 
-impl ResponseBytes for Outgoing {
+impl<S: AsyncWrite + Unpin> ResponseBytes for Outgoing<S> {
     fn poll_write(&mut self, message: &mut Bytes, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        // A client that leaves its socket unread has room in its windows, and would be sent what is old by then.
+        if self.valve.blocked_since().is_some() {
+            return Poll::Pending;
+        }
         poll_write(self.open()?, message, cx)
     }
 

@@ -44,6 +44,9 @@ const SDS_FETCH: &str = "/envoy.service.secret.v3.SecretDiscoveryService/FetchSe
 /// A call that ended in a way that no call should.
 pub(super) const BROKEN: Outcome = Outcome { outcome: "shed", reason: "broken" };
 
+/// Up to so many calls, a connection keeps no room for more: most have one, or one for each secret.
+const FEW_CALLS: usize = 8;
+
 pub(super) struct Session<'a, S> {
     front: &'a Front,
     connection: Connection<Wire<S>, Bytes>,
@@ -53,7 +56,7 @@ pub(super) struct Session<'a, S> {
     /// Rings the bell of this connection.
     waker: Waker,
     hung: Hung<'a>,
-    calls: Vec<SdsCall>,
+    calls: Vec<SdsCall<S>>,
     /// Calls of tonic services.
     others: JoinSet<Outcome>,
     /// From the first SDS call on.
@@ -69,8 +72,8 @@ pub(super) struct Session<'a, S> {
     alarm_at: Instant,
 }
 
-struct SdsCall {
-    call: Call<Incoming, Outgoing>,
+struct SdsCall<S> {
+    call: Call<Incoming, Outgoing<S>>,
     /// Finding out whom the call is for. `None` when that is known.
     admission: Option<BoxFuture<'static, Result<Arc<Run>, Failure>>>,
     _place: StreamPlace,
@@ -147,7 +150,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
 
     /// Cuts off the calls that are open: they ended as their connection did. What is still to be written may leave, but
     /// not for ever.
-    pub(super) async fn end(mut self, outcome: &Outcome) {
+    pub(super) async fn end(&mut self, outcome: &Outcome) {
         for _ in self.calls.drain(..) {
             self.front.metrics.call_ended(outcome);
         }
@@ -208,12 +211,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             Ok(place) => place,
             Err(Refused { reason }) => {
                 let status = Status::unavailable(format!("limit {reason} is reached"));
-                Outgoing::new(respond).finish(&status);
+                Outgoing::new(respond, &self.valve).finish(&status);
                 return self.front.metrics.call_ended(&Outcome::shed(reason));
             }
         };
         let caller = Arc::clone(&self.caller);
-        let open: fn(&Sds, Incoming, Outgoing, Instant) -> _ = match request.uri().path() {
+        let open: fn(&Sds, _, _, Instant) -> _ = match request.uri().path() {
             SDS_STREAM => Call::stream,
             SDS_FETCH => Call::fetch,
             _ => {
@@ -226,8 +229,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 return;
             }
         };
-        let call = open(&self.front.sds, Incoming(request.into_body()), Outgoing::new(respond), now);
+        let call =
+            open(&self.front.sds, Incoming(request.into_body()), Outgoing::new(respond, &self.valve), now);
         let admission = Box::pin(async move { caller.admit().await });
+        if self.calls.len() < FEW_CALLS {
+            self.calls.reserve_exact(1);
+        }
         self.calls.push(SdsCall { call, admission: Some(admission), _place: place });
     }
 

@@ -50,6 +50,12 @@ pub(super) fn wire<S>(socket: S) -> (Wire<S>, Valve<S>) {
     (Wire(Arc::clone(&state)), Valve(state))
 }
 
+impl<S> Clone for Valve<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
 impl<S: AsyncWrite + Unpin> Valve<S> {
     /// From now on what is written is held back, up to a bound.
     pub(super) fn close(&self) {
