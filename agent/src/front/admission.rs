@@ -253,7 +253,7 @@ mod tests {
         let admission = Admission::new(&limits());
         let mut held: Vec<_> =
             [1, 1, 1, 2, 2, 2].map(|number| admission.connection(uid(number)).unwrap()).into();
-        // Of eight, two are kept; a share is a third of eight.
+        // Of eight, two are kept.
         assert_eq!(admission.connection(uid(1)).unwrap_err().reason, "connections_reserve");
         held.push(admission.connection(uid(3)).unwrap());
         held.push(admission.connection(uid(4)).unwrap());
@@ -272,11 +272,13 @@ mod tests {
         drop(stream);
         // Five of eight are taken by two.
         let third = admission.connection(uid(3)).unwrap();
-        let mut streams = vec![third.stream().unwrap(), third.stream().unwrap()];
+        let mut streams = vec![third.stream().unwrap()];
         assert_eq!(third.stream().unwrap_err().reason, "streams_reserve");
-        streams.push(admission.connection(uid(4)).unwrap().stream().unwrap());
+        for newcomer in [4, 5] {
+            streams.push(admission.connection(uid(newcomer)).unwrap().stream().unwrap());
+        }
         assert_eq!(admission.in_use().streams, 8);
-        assert_eq!(admission.connection(uid(5)).unwrap().stream().unwrap_err().reason, "streams");
+        assert_eq!(third.stream().unwrap_err().reason, "streams");
     }
 
     #[test]
