@@ -8,6 +8,8 @@ pub mod numbers;
 pub mod report;
 /// The file that a run leaves behind.
 pub mod results;
+/// Callers who mean harm, and one who does not.
+pub mod attack;
 /// Processes that come and go as fast as the machine makes them.
 pub mod storm;
 /// Results that nobody measured.

@@ -12,6 +12,7 @@ mod kernel_capture;
 mod kernel_grade;
 mod late_agent;
 mod late_hash;
+mod limits;
 mod restart;
 mod rotation;
 mod sds_lifecycle;

@@ -22,6 +22,8 @@ pub mod engine;
 pub mod envoy;
 /// gRPC over a Unix socket, down to the bytes of each message.
 pub mod grpc;
+/// Connections of many users, made by one process.
+pub mod guise;
 /// A small HTTP/1.1 client.
 pub mod http;
 /// Requests without pause, and how many of them failed.
