@@ -12,6 +12,7 @@ mod cpus;
 mod fanout;
 mod heap;
 mod hooks;
+mod hostile;
 mod http2;
 mod load;
 mod machine;
@@ -45,6 +46,11 @@ enum Command {
     Storm(Storm),
     /// What connect() costs with and without hooks, and each hook for itself
     Hooks(Hooks),
+    /// What somebody who attacks the agent's socket costs an honest caller
+    Hostile(hostile::Hostile),
+    /// One of the callers of `hostile`
+    #[command(hide = true)]
+    HostilePlayer(hostile::Player),
     /// The other side of the raw sockets that the agent is compared with; `run` starts it
     #[command(hide = true)]
     Anchor(Anchor),
@@ -124,6 +130,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::AttestClient(client) => attest::client::run(&client)?,
         Command::Storm(storm) => storms::run(&storm)?,
         Command::Hooks(hooks) => hooks::run(&hooks)?,
+        Command::Hostile(hostile) => hostile::run(&hostile)?,
+        Command::HostilePlayer(player) => hostile::play(&player)?,
         Command::Anchor(anchor) => anchor::serve(&anchor)?,
     }
     Ok(ExitCode::SUCCESS)
