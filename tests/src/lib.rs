@@ -26,6 +26,8 @@ pub mod grpc;
 pub mod guise;
 /// A small HTTP/1.1 client.
 pub mod http;
+/// A client of frames on a pipe.
+pub mod link;
 /// Requests without pause, and how many of them failed.
 pub mod load;
 /// A private view of /run, /tmp and the network.
@@ -46,6 +48,8 @@ pub mod settings;
 pub mod trick;
 /// A tiny HTTP server.
 pub mod upstream;
+/// HTTP/2 frame by frame, as a client writes and reads it.
+pub mod wire;
 /// Waiting with a bound.
 pub mod wait;
 /// Certificates as a stranger reads them.
