@@ -34,6 +34,10 @@ pub mod load;
 pub mod namespace;
 /// An engine that says of containers what a scenario wants.
 pub mod fake;
+/// The agent's serving side in this process.
+pub mod node;
+/// SDS as tonic serves it.
+pub mod oracle;
 /// What a scenario needs from this machine, and how it says that it is not there.
 pub mod need;
 /// TCP ports that nobody else in this run takes.
