@@ -18,6 +18,7 @@ mod rotation;
 mod sds_lifecycle;
 mod sds_wire;
 mod spire_bootstrap;
+mod storm;
 mod tcp_attacks;
 mod tcp_capture;
 mod two_nodes;
