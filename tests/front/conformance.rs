@@ -5,16 +5,16 @@ use std::collections::{HashMap, HashSet};
 
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use proptest::prelude::*;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tonic::Code;
 use vouch_tests::{
     sds::{chain, secrets},
-    wire::End,
+    wire::{End, Shape},
     x509,
 };
 
 use crate::{
-    script::{Script, Step, script},
+    script::{Line, Name, Script, Speaker, Step, script},
     stage::{Call, Stage},
 };
 
@@ -23,9 +23,24 @@ proptest! {
 
     #[test]
     fn the_front_says_what_a_tonic_server_says(script in script()) {
-        let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
-        runtime.block_on(check(&script));
+        virtual_time().block_on(check(&script));
     }
+}
+
+/// Far more than any window holds: what is read is given back.
+#[test]
+fn a_client_that_says_much_on_one_stream_is_heard_to_the_end() {
+    let line = Line { shape: Shape::default(), room: 64 << 10, cuts: vec![], window: 65_535 };
+    let long = Step::Open { on: 0, names: vec![Name::Default], speaker: Speaker::Long };
+    let mut steps = vec![long];
+    steps.extend(vec![Step::Again { stream: 0 }; 100]);
+    steps.extend([Step::Rotate, Step::Ask { stream: 0, names: vec![Name::Roots] }]);
+    let script = Script { calm: true, lines: [line.clone(), line], steps };
+    virtual_time().block_on(check(&script));
+}
+
+fn virtual_time() -> Runtime {
+    Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime")
 }
 
 async fn check(script: &Script) {
