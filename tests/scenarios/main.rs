@@ -13,6 +13,7 @@ mod kernel_grade;
 mod late_agent;
 mod late_hash;
 mod limits;
+mod report_page;
 mod restart;
 mod rotation;
 mod sds_lifecycle;

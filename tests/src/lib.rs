@@ -12,6 +12,8 @@ pub mod agent;
 pub mod bare;
 /// A bpffs of a scenario's own.
 pub mod bpffs;
+/// A real browser without a screen.
+pub mod browser;
 /// One cgroup of the unified hierarchy, empty at first.
 pub mod cgroup;
 /// Child processes that end with their owner.
@@ -62,6 +64,7 @@ pub mod x509;
 pub use address::Address;
 pub use agent::Agent;
 pub use bpffs::Bpffs;
+pub use browser::Browser;
 pub use cgroup::Cgroup;
 pub use child::Child;
 pub use engine::{Container, Engine, Runtime};

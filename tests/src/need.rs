@@ -21,6 +21,8 @@ pub enum Need {
     Envoy,
     /// Docker, Podman and runc, as `cargo xtask test` unpacks them.
     Engines,
+    /// Chromium without a screen, as `cargo xtask test` unpacks it.
+    Browser,
     /// `openssl` on the path.
     OpenSsl,
     /// A kernel that can record `connect()` on Unix sockets.
@@ -50,6 +52,7 @@ impl Need {
                 .then(|| "not root, and sudo asks for a password".to_owned()),
             Self::Envoy => not_fetched("VOUCH_ENVOY"),
             Self::Engines => not_fetched("VOUCH_ENGINES"),
+            Self::Browser => not_fetched("VOUCH_BROWSER"),
             Self::OpenSsl => {
                 Command::new("openssl").arg("version").output().err().map(|error| format!("openssl: {error}"))
             }

@@ -1,8 +1,10 @@
 //! Everything that is done more than once in this repository: `cargo xtask ci | tidy | build-ebpf | test | demo | bench`.
 
 mod bench;
+mod browser;
 mod cache;
 mod ci;
+mod debian;
 mod ebpf;
 mod engines;
 mod interrupt;
@@ -29,7 +31,7 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Runs all tests: unit and doc tests, then the scenarios against a running agent, a real Envoy and real container engines.
+    /// Runs all tests: unit and doc tests, then the scenarios against a running agent, a real Envoy, real container engines and a real browser.
     Test {
         /// Leave out the unit tests and run only the scenarios whose name contains this.
         scenario: Option<String>,

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::{engines, interrupt, peers, step};
+use crate::{browser, engines, interrupt, peers, step};
 
 /// Stages are called this and the pid of who made them.
 const STAGE: &str = "vouch-stage-";
@@ -92,6 +92,7 @@ struct Stage {
     dir: PathBuf,
     envoy: Result<PathBuf, String>,
     engines: Result<PathBuf, String>,
+    browser: Result<PathBuf, String>,
 }
 
 impl Stage {
@@ -103,7 +104,8 @@ impl Stage {
         // A short name: socket paths below it must stay under 108 bytes.
         let dir = env::temp_dir().join(format!("{STAGE}{}", std::process::id()));
         fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
-        let mut stage = Self { dir, envoy: Err(String::new()), engines: Err(String::new()) };
+        let not_yet = || Err(String::new());
+        let mut stage = Self { dir, envoy: not_yet(), engines: not_yet(), browser: not_yet() };
         fs::set_permissions(&stage.dir, fs::Permissions::from_mode(0o755))?;
         fs::copy(agent, stage.agent()).context("staging the agent")?;
         stage.envoy = peers::envoy().map_err(|error| format!("{error:#}")).and_then(|binary| {
@@ -112,6 +114,7 @@ impl Stage {
         });
         // Only root starts them, so they stay where they are.
         stage.engines = engines::engines().map_err(|error| format!("{error:#}"));
+        stage.browser = browser::browser().map_err(|error| format!("{error:#}"));
         Ok(stage)
     }
 
@@ -133,6 +136,7 @@ impl Stage {
         for (name, missing, fetched) in [
             ("VOUCH_ENVOY", "VOUCH_ENVOY_MISSING", &self.envoy),
             ("VOUCH_ENGINES", "VOUCH_ENGINES_MISSING", &self.engines),
+            ("VOUCH_BROWSER", "VOUCH_BROWSER_MISSING", &self.browser),
         ] {
             match fetched {
                 Ok(path) => settings.push((name, path.into())),

@@ -5,12 +5,12 @@ use crate::report::{axis::Axis, html::Html};
 /// Of the drawing, in its own units; a phone shows them a quarter smaller, a desk a quarter larger.
 const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 290.0;
-const LEFT: f64 = 60.0;
+const LEFT: f64 = 66.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 32.0;
 const BOTTOM: f64 = 50.0;
 /// Of one character of a mark, where the style sheet writes it largest.
-const CHARACTER: f64 = 8.8;
+const CHARACTER: f64 = 9.8;
 /// Classes of colours of those that are neither ours nor an anchor, used again after the last.
 const PEER_COLOURS: [&str; 6] = ["peer0", "peer1", "peer2", "peer3", "peer4", "peer5"];
 

@@ -21,18 +21,21 @@ pub(crate) fn figure(number: f64) -> String {
     format!("{sign}{}{decimals}", apart(digits))
 }
 
-/// A mark on an axis whose marks are `step` apart: no more digits than that takes.
+/// A mark on an axis whose marks are `step` apart: no more digits than that takes, and six characters or so at most.
 pub(crate) fn mark(number: f64, step: f64) -> String {
-    if number.abs() >= 1e7 || (number != 0.0 && number.abs() < 1e-4) {
-        return format!("{number:.0e}");
-    }
-    let decimals = (-step.log10().floor()).clamp(0.0, 6.0) as usize;
-    let text = format!("{number:.decimals$}");
+    let (scale, unit) = match number.abs() {
+        0.0 => (1.0, ""),
+        ..1e-4 => return format!("{number:.0e}"),
+        ..1e5 => (1.0, ""),
+        ..1e6 => (1e3, "k"),
+        ..1e9 => (1e6, "M"),
+        _ => return format!("{number:.0e}"),
+    };
+    let decimals = (-(step / scale).log10().floor()).clamp(0.0, 4.0) as usize;
+    let text = format!("{:.decimals$}", number.abs() / scale);
     let (digits, decimals) = text.split_at(text.find('.').unwrap_or(text.len()));
-    match digits.strip_prefix('-') {
-        Some(digits) => format!("−{}{decimals}", apart(digits)),
-        None => format!("{}{decimals}", apart(digits)),
-    }
+    let sign = if number < 0.0 { "−" } else { "" };
+    format!("{sign}{}{decimals}{unit}", apart(digits))
 }
 
 /// With thousands apart.
@@ -95,6 +98,23 @@ mod tests {
         }
         assert_eq!(figure(-5.0), "−5.00");
         assert_eq!(figure(f64::NAN), "–");
+    }
+
+    #[test]
+    fn a_mark_is_short() {
+        for (number, step, text) in [
+            (0.5, 0.5, "0.5"),
+            (2.0, 2.0, "2"),
+            (0.25, 0.05, "0.25"),
+            (10_000.0, 10_000.0, "10,000"),
+            (200_000.0, 1e5, "200k"),
+            (1_500_000.0, 5e5, "1.5M"),
+            (-5e6, 1e6, "−5M"),
+            (1e12, 1e12, "1e12"),
+        ] {
+            assert_eq!(mark(number, step), text);
+        }
+        assert_eq!(mark(0.0, 0.2), "0.0");
     }
 
     #[test]
