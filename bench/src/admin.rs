@@ -26,9 +26,10 @@ impl Admin {
         self.0.only_message().context("asking the agent how it is")
     }
 
-    /// Starts a rotation of everything; [`Self::rotated`] hears what came of it.
-    pub(crate) fn rotate(&mut self) -> Result<()> {
-        self.ask(ROTATE, &RotateSvidsRequest::default())
+    /// Starts a rotation of the SVIDs of one SPIFFE ID, or of everything when it is empty; [`Self::rotated`] hears what
+    /// came of it.
+    pub(crate) fn rotate(&mut self, spiffe_id: &str) -> Result<()> {
+        self.ask(ROTATE, &RotateSvidsRequest { spiffe_id: spiffe_id.to_owned() })
     }
 
     /// How many SVIDs the rotation replaced.

@@ -10,24 +10,33 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::unistd::geteuid;
+use nix::{
+    sched::{sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 
 use crate::{
     admin::Admin,
     child::{Directory, Tended},
+    clock::Moment,
 };
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// So much of the agent's log is shown when a run fails.
 const SHOWN_LOG_LINES: usize = 20;
 
-/// Raised so that one caller may be the whole node; everything else is the default.
-pub(crate) const RAISED_LIMITS: [&str; 3] = ["connections", "connections_per_caller", "streams_per_caller"];
+/// Raised so that one caller may be the whole node, with what they are when nobody says anything. Everything else is the
+/// default, and what callers may do in a second follows from these.
+pub(crate) const RAISED_LIMITS: [(&str, u32); 2] =
+    [("connections_per_caller", 128), ("streams_per_caller", 1_024)];
+
+pub(crate) const TRUST_DOMAIN: &str = "bench.example";
 
 /// A running agent. It and its directory go away with this.
 #[derive(Debug)]
 pub(crate) struct Agent {
     process: Tended,
+    program: PathBuf,
     directory: Directory,
 }
 
@@ -40,34 +49,58 @@ pub(crate) struct Settings<'a> {
     /// The path of a SPIFFE ID, and the selector that earns it.
     pub(crate) entries: &'a [(&'a str, String)],
     pub(crate) metrics: Option<SocketAddr>,
+    /// Further lines of its configuration, which name files in its directory.
+    pub(crate) issuer: Option<fn(&Path) -> String>,
+}
+
+/// The agent that was named, or the one beside this program.
+pub(crate) fn agent_program(named: Option<&Path>) -> Result<PathBuf> {
+    let beside = || Ok(std::env::current_exe()?.with_file_name("vouch"));
+    let program = named.map(Path::to_owned).map_or_else(beside, anyhow::Ok)?;
+    ensure!(
+        program.exists(),
+        "there is no agent at {}: cargo build --release -p vouch, or name one with --agent",
+        program.display()
+    );
+    Ok(program)
 }
 
 impl Agent {
-    /// Starts `program` for `streams` connections of this user, on the CPUs of the calling thread.
+    /// Starts `program` on the CPUs of the calling thread, in `directory`.
     ///
     /// # Errors
     /// When it does not answer on its admin socket in time.
-    pub(crate) fn start(program: &Path, streams: u32, hooks: &str) -> Result<(Self, Admin)> {
-        let selectors = format!("unix:uid:{}", geteuid());
-        Self::start_with(
-            program,
-            &Settings { streams, hooks, entries: &[("load", selectors)], metrics: None },
-        )
-    }
-
-    /// The same, with everything that may be chosen.
-    pub(crate) fn start_with(program: &Path, settings: &Settings<'_>) -> Result<(Self, Admin)> {
-        let directory = Directory::new("vouch-bench-")?;
+    pub(crate) fn start(
+        program: &Path,
+        directory: Directory,
+        settings: &Settings<'_>,
+    ) -> Result<(Self, Admin)> {
         let config = directory.path().join("vouch.toml");
         fs::write(directory.path().join("entries.toml"), entries(settings.entries))?;
         fs::write(&config, configuration(directory.path(), settings))?;
-        let log = File::create(directory.path().join("agent.log"))?;
-        let mut command = Command::new(program);
-        command.args(["run", "--config"]).arg(&config);
-        let process = Tended::start(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log))?;
-        let mut agent = Self { process, directory };
+        let process = Tended::start(&mut command(program, directory.path())?)?;
+        let mut agent = Self { process, program: program.to_owned(), directory };
         let admin = agent.wait_for_admin().with_context(|| agent.log())?;
         Ok((agent, admin))
+    }
+
+    /// A directory for one.
+    pub(crate) fn directory() -> Result<Directory> {
+        Directory::new("vouch-bench-")
+    }
+
+    /// Ends the process and starts another with the same state on the same CPUs, without waiting for it to
+    /// serve. Gives the moment at which that was.
+    pub(crate) fn restart(&mut self) -> Result<Moment> {
+        let cpus = sched_getaffinity(Pid::from_raw(self.pid().cast_signed()))?;
+        self.process.stop()?;
+        let (began, ours) = (Moment::now(), sched_getaffinity(Pid::from_raw(0))?);
+        // It inherits the CPUs of who starts it.
+        sched_setaffinity(Pid::from_raw(0), &cpus)?;
+        let started = Tended::start(&mut command(&self.program, self.directory.path())?);
+        sched_setaffinity(Pid::from_raw(0), &ours)?;
+        self.process = started?;
+        Ok(began)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -76,6 +109,10 @@ impl Agent {
 
     pub(crate) fn public_socket(&self) -> PathBuf {
         self.directory.path().join("public/api.sock")
+    }
+
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.directory.path().join("admin/admin.sock")
     }
 
     /// The end of what it logged.
@@ -90,7 +127,7 @@ impl Agent {
     }
 
     fn wait_for_admin(&mut self) -> Result<Admin> {
-        let path = self.directory.path().join("admin/admin.sock");
+        let path = self.admin_socket();
         let deadline = Instant::now() + START_LIMIT;
         loop {
             if let Some(status) = self.process.ended()? {
@@ -107,19 +144,28 @@ impl Agent {
     }
 }
 
+fn command(program: &Path, directory: &Path) -> Result<Command> {
+    let log = File::options().create(true).append(true).open(directory.join("agent.log"))?;
+    let mut command = Command::new(program);
+    command.args(["run", "--config"]).arg(directory.join("vouch.toml"));
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    Ok(command)
+}
+
 /// One entry for each path of a SPIFFE ID, with one selector.
 fn entries(entries: &[(&str, String)]) -> String {
     let entry = |(path, selector): &(&str, String)| {
-        format!("[[entries]]\nspiffe_id = \"spiffe://bench.example/{path}\"\nselectors = [\"{selector}\"]\n")
+        format!("[[entries]]\nspiffe_id = \"spiffe://{TRUST_DOMAIN}/{path}\"\nselectors = [\"{selector}\"]\n")
     };
     entries.iter().map(entry).collect()
 }
 
 fn configuration(directory: &Path, settings: &Settings<'_>) -> String {
+    let issuer = settings.issuer.map_or_else(String::new, |issuer| issuer(directory));
     let (directory, hooks) = (directory.display(), settings.hooks);
     let metrics = settings.metrics.map_or_else(|| "off".to_owned(), |address| address.to_string());
     let mut text = format!(
-        "trust_domain = \"bench.example\"\n\
+        "trust_domain = \"{TRUST_DOMAIN}\"\n\
          state_dir = \"{directory}/state\"\n\
          workload_api.socket = \"{directory}/public/api.sock\"\n\
          admin.socket = \"{directory}/admin/admin.sock\"\n\
@@ -127,11 +173,11 @@ fn configuration(directory: &Path, settings: &Settings<'_>) -> String {
          kernel.hooks = \"{hooks}\"\n\
          kernel.pins = \"off\"\n\
          telemetry.metrics = \"{metrics}\"\n\
-         telemetry.log.level = \"warn\"\n"
+         telemetry.log.level = \"warn\"\n{issuer}"
     );
-    for limit in RAISED_LIMITS {
+    for (limit, default) in RAISED_LIMITS {
         // One more than is used.
-        text.push_str(&format!("limits.{limit} = {}\n", settings.streams + 1));
+        text.push_str(&format!("limits.{limit} = {}\n", default.max(settings.streams + 1)));
     }
     text
 }

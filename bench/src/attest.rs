@@ -8,8 +8,6 @@ mod difference;
 mod histogram;
 mod ours;
 mod programs;
-mod spire;
-mod spire_log;
 mod subjects;
 mod table;
 mod timing;
@@ -30,16 +28,16 @@ use nix::unistd::geteuid;
 use containers::Engine;
 use difference::Comparison;
 use programs::Program;
-use spire::{AgentSettings, Discovery, Server};
 use timing::{Executable, Plan, Row, Side};
 
 use crate::{
-    agent::{Agent, Settings},
+    agent::{Agent, Settings, agent_program},
     child::{self, Directory},
     cpus::{self, Places},
-    fanout::{agent_program, say},
     machine::Machine,
     probe::{self, Share},
+    progress::say,
+    spire::{AgentSettings, Discovery, Pace, Server},
 };
 
 /// What could be measured was, and that is not all: there was no SPIRE.
@@ -152,7 +150,7 @@ fn measure(attest: &Attest, directory: &Path) -> Result<Outcome> {
     let server = match &attest.spire {
         Some(binaries) => {
             say("starting a SPIRE server");
-            let server = Server::start(binaries, directory)?;
+            let server = Server::start(binaries, directory, Pace::Default)?;
             outcome.spire_version = Some(server.version()?);
             outcome.sides.push("SPIRE");
             Some(server)
@@ -206,13 +204,15 @@ impl Stage<'_> {
             hooks: &attest.hooks,
             entries: self.entries,
             metrics: Some(metrics),
+            issuer: None,
         };
-        let (vouch, mut admin) = Agent::start_with(program, &settings)?;
+        let (vouch, mut admin) = Agent::start(program, Agent::directory()?, &settings)?;
         let theirs = AgentSettings {
             discovery: self.discovery,
             log_level: "WARN",
             entries: self.entries,
             docker: None,
+            pace: Pace::Default,
         };
         let spire = server.map(|server| server.agent(self.name, theirs)).transpose()?;
         cpus::pin(outcome.places.load)?;
@@ -248,8 +248,14 @@ fn compare(outcome: &mut Outcome, server: &Server, docker: Option<&Path>, direct
     say("comparing selectors");
     let program = &outcome.programs.small;
     let mut subjects = vec![subjects::long_running(program)?];
-    let settings =
-        AgentSettings { discovery: Discovery::PathAndHash, log_level: "DEBUG", entries: &[], docker };
+    let url = docker.map(containers::url);
+    let settings = AgentSettings {
+        discovery: Discovery::PathAndHash,
+        log_level: "DEBUG",
+        entries: &[],
+        docker: url.as_deref(),
+        pace: Pace::Default,
+    };
     let agent = server.agent("selectors", settings)?;
     let ours = ours::Ours::listen(directory, docker)?;
     subjects.extend(subjects::all(program, directory)?);

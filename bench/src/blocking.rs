@@ -39,7 +39,7 @@ impl Blocking {
         let socket = UnixStream::connect(path)?;
         socket.set_read_timeout(Some(ANSWER_LIMIT))?;
         let mut unsent = Vec::new();
-        http2::put_preface(&mut unsent);
+        http2::put_preface(&mut unsent, http2::OUR_WINDOW);
         Ok(Self { socket, stream: 0, received: Vec::new(), body: Vec::new(), unsent })
     }
 

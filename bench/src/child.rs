@@ -115,6 +115,12 @@ impl Tended {
         }
     }
 
+    /// Tells it to end, and waits until it has.
+    pub(crate) fn stop(&mut self) -> Result<ExitStatus> {
+        tell(self.pid(), Signal::SIGTERM);
+        self.wait()
+    }
+
     /// How it has ended, if it has.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         let mut kept = kept();

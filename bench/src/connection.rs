@@ -1,4 +1,4 @@
-//! One client connection with one stream: bytes in, messages out, and never more sent than there is room for.
+//! One client connection with its streams: bytes in, messages out, and never more sent than there is room for.
 
 mod room;
 
@@ -8,76 +8,94 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
+    rc::Rc,
 };
 
-use anyhow::{Result, bail};
-use room::Room;
+use anyhow::{Context as _, Result, bail};
+use room::{Room, StreamRoom};
 
 use crate::{
     http2::{self, Frame, MAX_PAYLOAD, OUR_WINDOW},
     sds,
 };
 
-/// The one stream of each connection.
+/// The first stream of each connection; the others follow in steps of two.
 pub(crate) const STREAM: u32 = 1;
+/// A buffer that grew beyond this is not kept when it is empty.
+const KEPT_BUFFER: usize = 4 << 10;
 
-/// A connection to the agent, or to the anchor, which frames what it sends and expects nothing but ACKs.
+/// What the owner of a connection does with a message, of which stream (from 0) it came: gives what is answered.
+pub(crate) trait Take: FnMut(usize, &[u8]) -> Result<Rc<[u8]>> {}
+impl<F: FnMut(usize, &[u8]) -> Result<Rc<[u8]>>> Take for F {}
+
+/// A connection to a server; or to the anchor, which frames what it sends and expects nothing but ACKs.
 #[derive(Debug)]
 pub(crate) struct Connection {
     socket: UnixStream,
     speaks_http2: bool,
     /// The start of a frame whose end has not come yet.
     frame: Vec<u8>,
-    /// The start of a message whose end has not come yet.
-    message: Vec<u8>,
-    /// Of our stream, waiting for the peer to grant room.
-    body: Vec<u8>,
+    streams: Vec<Stream>,
     /// Framed, waiting for the socket to take it.
     unsent: Vec<u8>,
     room: Room,
-    /// Taken from the peer's windows and not given back yet.
+    /// Taken from the peer's window for the connection and not given back yet.
+    taken: u32,
+}
+
+#[derive(Debug)]
+struct Stream {
+    /// The start of a message whose end has not come yet.
+    message: Vec<u8>,
+    /// Waiting for the peer to grant room.
+    waiting: Vec<u8>,
+    room: StreamRoom,
     taken: u32,
 }
 
 impl Connection {
-    /// Opens the stream and asks for the secret, all in one write.
-    pub(crate) fn ask(socket: UnixStream) -> Result<Self> {
+    /// Opens a stream for each of `requests`, all in one write. The peer may send `window` bytes on each before we
+    /// open it further.
+    pub(crate) fn ask(socket: UnixStream, window: u32, requests: &[Rc<[u8]>]) -> Result<Self> {
         let mut connection = Self::raw(socket)?;
         connection.speaks_http2 = true;
-        http2::put_preface(&mut connection.unsent);
-        http2::put_call(&mut connection.unsent, STREAM, sds::STREAM_SECRETS, &[]);
-        connection.send(&sds::first_request())?;
+        connection.streams.clear();
+        http2::put_preface(&mut connection.unsent, window);
+        for (index, request) in requests.iter().enumerate() {
+            let room = connection.room.stream();
+            connection.streams.push(Stream { message: Vec::new(), waiting: Vec::new(), room, taken: 0 });
+            http2::put_call(&mut connection.unsent, stream_id(index), sds::STREAM_SECRETS, &[]);
+            connection.queue(index, request);
+        }
+        connection.flush()?;
         Ok(connection)
     }
 
-    /// Says nothing until there is something to acknowledge.
+    /// Has one stream, and says nothing until there is something to acknowledge.
     pub(crate) fn raw(socket: UnixStream) -> Result<Self> {
         socket.set_nonblocking(true)?;
+        let room = Room::default();
+        let stream = Stream { message: Vec::new(), waiting: Vec::new(), room: room.stream(), taken: 0 };
         Ok(Self {
             socket,
             speaks_http2: false,
             frame: Vec::new(),
-            message: Vec::new(),
-            body: Vec::new(),
+            streams: vec![stream],
             unsent: Vec::new(),
-            room: Room::default(),
+            room,
             taken: 0,
         })
     }
 
-    /// Reads once and gives every message that is whole to `take`; what that puts into its second argument is sent.
+    /// Reads once and gives every message that is whole to `take`; what that gives back is sent on its stream.
     ///
     /// # Errors
-    /// When the peer has ended the stream or the connection, or does not speak HTTP/2.
-    pub(crate) fn read(
-        &mut self,
-        scratch: &mut [u8],
-        take: &mut impl FnMut(&[u8], &mut Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
+    /// When the peer has ended a stream or the connection, or does not speak HTTP/2.
+    pub(crate) fn read(&mut self, scratch: &mut [u8], take: &mut impl Take) -> Result<()> {
         let read = match self.socket.read(scratch) {
             Ok(0) => bail!("the peer closed the connection"),
             Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.flush(),
             Err(error) => return Err(error.into()),
         };
         if self.frame.is_empty() {
@@ -94,37 +112,9 @@ impl Connection {
         self.flush()
     }
 
-    /// Sends a gRPC message as soon as there is room.
-    pub(crate) fn send(&mut self, message: &[u8]) -> Result<()> {
-        self.body.extend_from_slice(message);
-        self.flush()
-    }
-
-    /// Writes what the peer and the socket have room for.
-    pub(crate) fn flush(&mut self) -> Result<()> {
-        while !self.body.is_empty() {
-            let room = if self.speaks_http2 { self.room.now() } else { MAX_PAYLOAD };
-            let length = self.body.len().min(room).min(MAX_PAYLOAD);
-            if length == 0 {
-                break;
-            }
-            http2::put_frame(&mut self.unsent, http2::DATA, 0, STREAM, &self.body[..length]);
-            self.body.drain(..length);
-            self.room.take(length);
-        }
-        while !self.unsent.is_empty() {
-            match self.socket.write(&self.unsent) {
-                Ok(written) => drop(self.unsent.drain(..written)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
     /// Whether everything that was to be sent has gone to the kernel.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.body.is_empty() && self.unsent.is_empty()
+        self.unsent.is_empty() && self.streams.iter().all(|stream| stream.waiting.is_empty())
     }
 
     /// Whether the socket, and not the peer's window, is what we wait for.
@@ -132,11 +122,71 @@ impl Connection {
         !self.unsent.is_empty()
     }
 
-    fn frames(
-        &mut self,
-        bytes: &[u8],
-        take: &mut impl FnMut(&[u8], &mut Vec<u8>) -> Result<()>,
-    ) -> Result<usize> {
+    /// Takes a gRPC message, to be sent as soon as there is room.
+    fn queue(&mut self, index: usize, message: &[u8]) {
+        let stream = &mut self.streams[index];
+        if stream.waiting.is_empty() {
+            let sent = self.frame_up(index, message);
+            self.streams[index].waiting.extend_from_slice(&message[sent..]);
+        } else {
+            stream.waiting.extend_from_slice(message);
+        }
+    }
+
+    /// Frames as much of `message` as there is room for, and gives how much that was.
+    fn frame_up(&mut self, index: usize, message: &[u8]) -> usize {
+        let mut sent = 0;
+        while sent < message.len() {
+            let left = message.len() - sent;
+            let stream = &mut self.streams[index];
+            let room = if self.speaks_http2 { self.room.now(stream.room) } else { MAX_PAYLOAD };
+            let length = left.min(room).min(MAX_PAYLOAD);
+            if length == 0 {
+                break;
+            }
+            let part = &message[sent..sent + length];
+            http2::put_frame(&mut self.unsent, http2::DATA, 0, stream_id(index), part);
+            self.room.take(&mut stream.room, length);
+            sent += length;
+        }
+        sent
+    }
+
+    /// Writes what the socket has room for.
+    fn flush(&mut self) -> Result<()> {
+        let mut written = 0;
+        while written < self.unsent.len() {
+            match self.socket.write(&self.unsent[written..]) {
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if written < self.unsent.len() {
+            self.unsent.drain(..written);
+        } else if self.unsent.capacity() > KEPT_BUFFER {
+            self.unsent = Vec::new();
+        } else {
+            self.unsent.clear();
+        }
+        Ok(())
+    }
+
+    /// Frames what waited for the peer's windows.
+    fn resume(&mut self) {
+        for index in 0..self.streams.len() {
+            if !self.streams[index].waiting.is_empty() {
+                let mut waiting = std::mem::take(&mut self.streams[index].waiting);
+                let sent = self.frame_up(index, &waiting);
+                if sent < waiting.len() {
+                    waiting.drain(..sent);
+                    self.streams[index].waiting = waiting;
+                }
+            }
+        }
+    }
+
+    fn frames(&mut self, bytes: &[u8], take: &mut impl Take) -> Result<usize> {
         let mut used = 0;
         while let Some(frame) = Frame::first(&bytes[used..])? {
             used += frame.len();
@@ -145,62 +195,87 @@ impl Connection {
         Ok(used)
     }
 
-    fn on_frame(
-        &mut self,
-        frame: &Frame<'_>,
-        take: &mut impl FnMut(&[u8], &mut Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
+    fn on_frame(&mut self, frame: &Frame<'_>, take: &mut impl Take) -> Result<()> {
         if frame.ends_stream() {
             bail!("the peer ended the stream");
         }
         match frame.kind {
-            http2::DATA => self.on_data(frame.payload, take)?,
+            http2::DATA => self.on_data(frame, take)?,
             http2::RST_STREAM => bail!("the peer reset the stream with code {}", frame.number()),
             http2::GOAWAY => bail!("the peer is going away"),
             http2::SETTINGS if !frame.is_ack() => {
                 if let Some(window) = frame.initial_window() {
-                    self.room.set_initial(window);
+                    self.room.set_initial(window, self.streams.iter_mut().map(|stream| &mut stream.room));
+                    self.resume();
                 }
                 http2::put_frame(&mut self.unsent, http2::SETTINGS, http2::ACK, 0, &[]);
             }
             http2::PING if !frame.is_ack() => {
                 http2::put_frame(&mut self.unsent, http2::PING, http2::ACK, 0, frame.payload);
             }
-            http2::WINDOW_UPDATE => self.room.open(frame.stream, frame.number()),
+            http2::WINDOW_UPDATE => {
+                match frame.stream {
+                    0 => self.room.open(frame.number()),
+                    stream => self.stream(stream)?.room.open(frame.number()),
+                }
+                self.resume();
+            }
             _ => {}
         }
         Ok(())
     }
 
-    fn on_data(
-        &mut self,
-        data: &[u8],
-        take: &mut impl FnMut(&[u8], &mut Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
-        self.taken += data.len() as u32;
-        let mut joined = std::mem::take(&mut self.message);
+    fn on_data(&mut self, frame: &Frame<'_>, take: &mut impl Take) -> Result<()> {
+        let length = frame.payload.len() as u32;
+        self.taken += length;
+        let stream = self.stream(frame.stream)?;
+        stream.taken += length;
+        let index = stream_index(frame.stream);
+        let mut joined = std::mem::take(&mut stream.message);
         let mut bytes = if joined.is_empty() {
-            data
+            frame.payload
         } else {
-            joined.extend_from_slice(data);
+            joined.extend_from_slice(frame.payload);
             &joined
         };
         while let Some(message) = sds::first_message(bytes)? {
-            take(message, &mut self.body)?;
+            let answer = take(index, message)?;
+            self.queue(index, &answer);
             bytes = &bytes[sds::PREFIX_LEN + message.len()..];
         }
-        self.message = bytes.to_vec();
+        self.streams[index].message = bytes.to_vec();
         Ok(())
+    }
+
+    fn stream(&mut self, id: u32) -> Result<&mut Stream> {
+        let stream = self.streams.get_mut(stream_index(id));
+        stream.filter(|_| id % 2 == 1).with_context(|| format!("a frame of stream {id}, which is not ours"))
     }
 
     /// Opens the peer's windows again when half of them is used up.
     fn give_back(&mut self) {
-        if self.speaks_http2 && self.taken >= OUR_WINDOW / 2 {
+        if !self.speaks_http2 {
+            return;
+        }
+        if self.taken >= OUR_WINDOW / 2 {
             http2::put_window_update(&mut self.unsent, 0, self.taken);
-            http2::put_window_update(&mut self.unsent, STREAM, self.taken);
             self.taken = 0;
         }
+        for (index, stream) in self.streams.iter_mut().enumerate() {
+            if stream.taken >= OUR_WINDOW / 2 {
+                http2::put_window_update(&mut self.unsent, stream_id(index), stream.taken);
+                stream.taken = 0;
+            }
+        }
     }
+}
+
+fn stream_id(index: usize) -> u32 {
+    STREAM + 2 * index as u32
+}
+
+fn stream_index(id: u32) -> usize {
+    (id.saturating_sub(STREAM) / 2) as usize
 }
 
 impl AsFd for Connection {
@@ -223,13 +298,21 @@ mod tests {
         let mut taken = Vec::new();
         for part in written.chunks(step) {
             peer.write_all(part).unwrap();
-            let mut take = |message: &[u8], _: &mut Vec<u8>| {
+            let mut take = |_, message: &[u8]| {
                 taken.push(message.to_vec());
-                Ok(())
+                Ok(Rc::default())
             };
             connection.read(&mut [0; 4096], &mut take).unwrap();
         }
         taken
+    }
+
+    fn asking(requests: &[&[u8]]) -> (Connection, UnixStream) {
+        let (ours, peer) = UnixStream::pair().unwrap();
+        let requests: Vec<Rc<[u8]>> = requests.iter().map(|request| Rc::from(*request)).collect();
+        let connection = Connection::ask(ours, OUR_WINDOW, &requests).unwrap();
+        sent(&peer);
+        (connection, peer)
     }
 
     fn sent(mut peer: &UnixStream) -> Vec<u8> {
@@ -255,14 +338,13 @@ mod tests {
 
     #[test]
     fn nothing_is_sent_beyond_the_peers_window() {
-        let (ours, peer) = UnixStream::pair().unwrap();
-        let mut connection = Connection::raw(ours).unwrap();
-        connection.speaks_http2 = true;
+        let (mut connection, peer) = asking(&[b""]);
         let mut settings = Vec::new();
         http2::put_frame(&mut settings, http2::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 10]);
         taken(&mut connection, &peer, &settings, 4096);
         assert_eq!(sent(&peer), http2::frame_header(http2::SETTINGS, http2::ACK, 0, 0));
-        connection.send(b"0123456789abc").unwrap();
+        connection.queue(0, b"0123456789abc");
+        connection.flush().unwrap();
         assert!(!connection.is_flushed() && !connection.wants_socket());
         assert_eq!(Frame::first(&sent(&peer)).unwrap().unwrap().payload, b"0123456789");
         let mut update = Vec::new();
@@ -274,11 +356,37 @@ mod tests {
     }
 
     #[test]
+    fn a_long_message_of_one_stream_does_not_hold_up_what_another_has_room_for() {
+        let (mut connection, peer) = asking(&[b"", b""]);
+        let mut settings = Vec::new();
+        http2::put_frame(&mut settings, http2::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 10]);
+        taken(&mut connection, &peer, &settings, 4096);
+        sent(&peer);
+        let mut data = Vec::new();
+        for stream in [1, 3] {
+            http2::put_frame(&mut data, http2::DATA, 0, stream, b"\0\0\0\0\x01x");
+        }
+        (&peer).write_all(&data).unwrap();
+        let answers: [Rc<[u8]>; 2] = [Rc::from(&[b'a'; 50_000][..]), Rc::from(&b"short"[..])];
+        connection.read(&mut [0; 4096], &mut |index, _: &[u8]| Ok(Rc::clone(&answers[index]))).unwrap();
+        let bytes = sent(&peer);
+        let first = Frame::first(&bytes).unwrap().unwrap();
+        assert_eq!((first.stream, first.payload), (1, &b"aaaaaaaaaa"[..]));
+        let second = Frame::first(&bytes[first.len()..]).unwrap().unwrap();
+        assert_eq!((second.stream, second.payload), (3, &b"short"[..]));
+        // Both windows are opened for the rest, and all of it comes.
+        let mut update = Vec::new();
+        http2::put_window_update(&mut update, 1, 1 << 20);
+        taken(&mut connection, &peer, &update, 4096);
+        assert!(connection.is_flushed());
+        assert_eq!(sent(&peer).len(), 50_000 - 10 + 4 * http2::HEADER_LEN);
+    }
+
+    #[test]
     fn windows_are_given_back_when_half_is_used() {
-        let (ours, peer) = UnixStream::pair().unwrap();
-        let mut connection = Connection::raw(ours).unwrap();
-        connection.speaks_http2 = true;
+        let (mut connection, peer) = asking(&[b""]);
         connection.taken = OUR_WINDOW / 2 - 1;
+        connection.streams[0].taken = OUR_WINDOW / 2 - 1;
         let mut data = Vec::new();
         http2::put_frame(&mut data, http2::DATA, 0, STREAM, b"\0\0\0\0\x01x");
         taken(&mut connection, &peer, &data, 4096);
@@ -296,7 +404,7 @@ mod tests {
             let (ours, mut peer) = UnixStream::pair().unwrap();
             let mut connection = Connection::raw(ours).unwrap();
             peer.write_all(&http2::frame_header(kind, flags, STREAM, 0)).unwrap();
-            assert!(connection.read(&mut [0; 64], &mut |_, _| Ok(())).is_err(), "{kind}");
+            assert!(connection.read(&mut [0; 64], &mut |_, _: &[u8]| Ok(Rc::default())).is_err(), "{kind}");
         }
     }
 }

@@ -29,8 +29,8 @@ use vouch::kernel::{Capture, HookState, Options};
 use self::cgroups::Pair;
 use crate::{
     cpus,
-    fanout::say,
     numbers::{Percentiles, Spread},
+    progress::say,
     surroundings::Surroundings,
 };
 

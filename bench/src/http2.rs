@@ -97,11 +97,11 @@ pub(crate) fn put_frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, pay
     out.extend_from_slice(payload);
 }
 
-/// What a client says first: no push, and our windows.
-pub(crate) fn put_preface(out: &mut Vec<u8>) {
+/// What a client says first: no push, our window for the connection, and `window` for each stream.
+pub(crate) fn put_preface(out: &mut Vec<u8>, window: u32) {
     out.extend_from_slice(PREFACE);
     let mut settings = Vec::with_capacity(12);
-    for (name, value) in [(ENABLE_PUSH, 0), (INITIAL_WINDOW_SIZE, OUR_WINDOW)] {
+    for (name, value) in [(ENABLE_PUSH, 0), (INITIAL_WINDOW_SIZE, window)] {
         settings.extend_from_slice(&name.to_be_bytes());
         settings.extend_from_slice(&value.to_be_bytes());
     }
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn the_preface_grants_our_windows() {
         let mut bytes = Vec::new();
-        put_preface(&mut bytes);
+        put_preface(&mut bytes, OUR_WINDOW);
         let settings = Frame::first(&bytes[PREFACE.len()..]).unwrap().unwrap();
         assert_eq!(settings.initial_window(), Some(OUR_WINDOW));
         let update = Frame::first(&bytes[PREFACE.len() + settings.len()..]).unwrap().unwrap();

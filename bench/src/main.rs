@@ -3,22 +3,29 @@
 
 mod admin;
 mod agent;
-mod anchor;
 mod attest;
 mod blocking;
 mod child;
+mod clock;
 mod connection;
 mod cpus;
-mod fanout;
 mod heap;
+mod histogram;
 mod hooks;
 mod hostile;
 mod http2;
 mod load;
 mod machine;
+mod node;
 mod probe;
 mod process;
+mod progress;
+mod roots;
+mod run;
 mod sds;
+mod servers;
+mod spire;
+mod stand_in;
 mod storms;
 mod surroundings;
 
@@ -27,12 +34,14 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, value_parser};
 use vouch_bench::{compare, numbers, report};
 
+use run::Run;
+
 /// Drives Vouch with Envoy-like load and reports what it cost.
 #[derive(Debug, Parser)]
 #[command(version)]
 enum Command {
-    /// N connections with one SDS stream each: rotate, until the last stream has the new secret and has said so
-    Run(Run),
+    /// Rotations to thousands of streams: Vouch, a raw anchor, a plain tonic server and others in turns
+    Run(Box<Run>),
     /// From the file of a run to a page that needs nothing but itself, and a summary for the terminal
     Report(report::Report),
     /// Two runs: what changed, and whether it is more than noise
@@ -51,38 +60,15 @@ enum Command {
     /// One of the callers of `hostile`
     #[command(hide = true)]
     HostilePlayer(hostile::Player),
-    /// The other side of the raw sockets that the agent is compared with; `run` starts it
+    /// All streams of one server; `run` starts it
     #[command(hide = true)]
-    Anchor(Anchor),
-}
-
-#[derive(Debug, Args)]
-struct Run {
-    /// Connections, each with one stream that asks for one secret
-    #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=9_900))]
-    streams: u32,
-    /// Rotations that count
-    #[arg(long, default_value_t = 12, value_parser = value_parser!(u32).range(1..=1_000))]
-    rotations: u32,
-    /// Rotations before those, which are kept as raw samples and counted nowhere
-    #[arg(long, default_value_t = 3, value_parser = value_parser!(u32).range(0..=100))]
-    warmup: u32,
-    /// From one rotation to the next, fixed before the run; the anchor's rounds lie in the middle.
-    /// Default: 500 and one more for each 5 streams
-    #[arg(long, value_parser = value_parser!(u64).range(50..=60_000))]
-    interval_ms: Option<u64>,
-    /// While connecting, so many streams may wait for their first secret
-    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(1..))]
-    unanswered: u32,
-    /// The agent's kernel.hooks: auto, off or require
-    #[arg(long, default_value = "auto")]
-    hooks: String,
-    /// The agent; the one beside this program when not given
-    #[arg(long, value_name = "PATH")]
-    agent: Option<PathBuf>,
-    /// Where raw samples go
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    Load,
+    /// The other side of the raw sockets that servers are compared with; `run` starts it
+    #[command(hide = true)]
+    Anchor(Served),
+    /// A plain server; `run` starts it
+    #[command(hide = true)]
+    Tonic(Served),
 }
 
 #[derive(Debug, Args)]
@@ -114,7 +100,7 @@ struct Hooks {
 }
 
 #[derive(Debug, Args)]
-struct Anchor {
+struct Served {
     #[arg(long)]
     socket: PathBuf,
     #[arg(long)]
@@ -123,7 +109,7 @@ struct Anchor {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Command::parse() {
-        Command::Run(run) => fanout::table::publish(&fanout::run(&run)?, run.json.as_deref())?,
+        Command::Run(run) => run::run(&run)?,
         Command::Report(report) => report.run()?,
         Command::Compare(compare) => return Ok(compare.run()),
         Command::Attest(attest) => return attest::run(&attest),
@@ -132,7 +118,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Hooks(hooks) => hooks::run(&hooks)?,
         Command::Hostile(hostile) => hostile::run(&hostile)?,
         Command::HostilePlayer(player) => hostile::play(&player)?,
-        Command::Anchor(anchor) => anchor::serve(&anchor)?,
+        Command::Load => load::child::run()?,
+        Command::Anchor(served) => servers::anchor::serve(&served)?,
+        Command::Tonic(served) => servers::tonic::serve(&served)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result};
 use nix::{
     time::{ClockId, clock_getcpuclockid},
-    unistd::Pid,
+    unistd::{Pid, SysconfVar, sysconf},
 };
 
 /// A process that is watched from outside.
@@ -60,10 +60,40 @@ impl Process {
         Ok(waited)
     }
 
+    /// How often its threads left a CPU, of their own accord or not.
+    pub(crate) fn switches(&self) -> Result<u64> {
+        let mut switches = 0;
+        for thread in fs::read_dir(self.directory.join("task"))? {
+            // One that has just ended counts no more.
+            let Ok(text) = fs::read_to_string(thread?.path().join("status")) else { continue };
+            let counts = ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"];
+            switches += counts.iter().filter_map(|name| number_of(&text, name)).sum::<u64>();
+        }
+        Ok(switches)
+    }
+
+    /// The part of its CPU time that was in user mode, to the tick of the kernel's accounting, and that tick.
+    pub(crate) fn user_cpu(&self) -> Result<(Duration, Duration)> {
+        let text = fs::read_to_string(self.directory.join("stat"))?;
+        let ticks = user_ticks(&text).context("stat has no utime")?;
+        let rate = sysconf(SysconfVar::CLK_TCK)?.and_then(|rate| u32::try_from(rate).ok());
+        let tick = Duration::from_secs(1) / rate.context("no tick rate")?.max(1);
+        Ok((tick.mul_f64(ticks as f64), tick))
+    }
+
     /// Resident memory in KiB.
     pub(crate) fn resident_kib(&self) -> Result<u64> {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most that it ever had.
+    pub(crate) fn peak_kib(&self) -> Result<u64> {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(&self, name: &str) -> Result<u64> {
         let status = fs::read_to_string(self.directory.join("status"))?;
-        resident_kib(&status).context("a process without VmRSS")
+        number_of(&status, name).with_context(|| format!("a process without {name}"))
     }
 }
 
@@ -77,9 +107,15 @@ fn run_delay(schedstat: &str) -> Option<Duration> {
     schedstat.split_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
 }
 
-fn resident_kib(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok()
+/// Counts are alone on their line, sizes have their unit behind them.
+fn number_of(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Field 14. The name, which may hold spaces, ends with the last parenthesis.
+fn user_ticks(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(11)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -90,8 +126,10 @@ mod tests {
     fn procfs_is_read() {
         assert_eq!(run_delay("101 2500 7\n"), Some(Duration::from_nanos(2_500)));
         assert_eq!(on_cpu("101 2500 7\n"), Some(Duration::from_nanos(101)));
-        assert_eq!(resident_kib("Name:\tx\nVmRSS:\t   1234 kB\n"), Some(1_234));
-        assert_eq!((run_delay(""), resident_kib("Name:\tx\n")), (None, None));
+        assert_eq!(number_of("Name:\tx\nVmRSS:\t   1234 kB\n", "VmRSS:"), Some(1_234));
+        assert_eq!(number_of("voluntary_ctxt_switches:\t7\n", "voluntary_ctxt_switches:"), Some(7));
+        assert_eq!((run_delay(""), number_of("Name:\tx\n", "VmRSS:")), (None, None));
+        assert_eq!(user_ticks("7 (a) b) S 1 2 3 4 5 6 7 8 9 10 77 78"), Some(77));
     }
 
     #[test]

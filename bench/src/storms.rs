@@ -17,7 +17,7 @@ use vouch::{
 use vouch_abi::Identity;
 use vouch_bench::{storm::Storm, table::Difference};
 
-use crate::{fanout::say, heap, process::Process, surroundings::Surroundings};
+use crate::{heap, process::Process, progress::say, surroundings::Surroundings};
 
 /// How long the machine is watched without hooks.
 const WITHOUT: Duration = Duration::from_secs(3);

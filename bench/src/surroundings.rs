@@ -22,7 +22,7 @@ pub(crate) struct Surroundings {
 impl Surroundings {
     pub(crate) fn look() -> Result<Self> {
         let places = Places::choose()?;
-        crate::fanout::say("spin probe");
+        crate::progress::say("spin probe");
         Ok(Self { machine: Machine::look()?, before: probe::spin(&places.all)?, places })
     }
 
@@ -32,7 +32,7 @@ impl Surroundings {
 
     /// Probes again, and gives the lines and the same for programs.
     pub(crate) fn done(&self) -> Result<(String, Value)> {
-        crate::fanout::say("spin probe");
+        crate::progress::say("spin probe");
         let after = probe::spin(&self.places.all)?;
         let mut text = String::new();
         writeln!(

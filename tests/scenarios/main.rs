@@ -2,6 +2,7 @@
 
 mod attacks;
 mod bad_input;
+mod bench_harness;
 mod containers;
 mod doctor;
 mod endless_file;

@@ -7,38 +7,67 @@ use anyhow::{Context, bail};
 use crate::{interrupt, peers, step};
 
 /// Runs `vouch-bench` with `arguments`; without any, its first scenario: `run`. `attest` gets a SPIRE to measure
-/// beside, where one can be built; the harness ends with 3 when it had none.
+/// beside, where one can be built; the harness ends with 3 when it had none. `peer spire` runs the scenarios that a SPIRE
+/// agent can take part in, beside Vouch, and `full` everything that is published; arguments may follow both.
 ///
 /// # Errors
 /// When something cannot be built, or the harness finds something wrong.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
-    let spire = match arguments.first() {
-        Some(first)
-            if first == "attest" && !arguments.iter().any(|argument| argument.starts_with("--spire")) =>
-        {
-            peers::spire()
-                .inspect_err(|error| eprintln!("there is no SPIRE to measure beside: {error:#}"))
-                .ok()
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let (arguments, spire) = match arguments.as_slice() {
+        ["peer", "spire", rest @ ..] => (with_defaults(rest), Some(peers::spire()?)),
+        ["peer", ..] => bail!("the peer that we know is spire; give others with bench run --peer"),
+        ["full", rest @ ..] => ([&["run", "--full"], rest].concat(), spire_or_none()),
+        ["attest", ..] if !arguments.iter().any(|argument| argument.starts_with("--spire")) => {
+            (arguments, spire_or_none())
         }
-        _ => None,
+        [] => (vec!["run"], None),
+        _ => (arguments, None),
     };
     step::run(&mut step::cargo(&["build", "--release", "--package", "vouch", "--package", "vouch-bench"]))?;
     let built =
         env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from).join("release");
     let mut harness = Command::new(built.join("vouch-bench"));
-    if arguments.is_empty() {
-        harness.arg("run");
-    }
-    harness.args(arguments);
+    harness.args(&arguments);
     if let Some(folder) = spire {
+        harness.arg("--spire").arg(folder);
+    }
+    if ["run", "attest"].iter().any(|own| arguments.first() == Some(own)) {
         // It ends what it started by itself.
         interrupt::ignore();
-        harness.arg("--spire").arg(folder);
     }
     match harness.status().context("starting the harness")?.code() {
         Some(0) => Ok(()),
         // Its own word for what was wrong is said already.
         Some(code) => std::process::exit(code),
         None => bail!("the harness was killed"),
+    }
+}
+
+/// The scenarios of the comparison, at one size, unless `rest` says otherwise.
+fn with_defaults<'a>(rest: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["run"];
+    for [flag, value] in [["--scenario", "S1,S2,S6,S8"], ["--streams", "1000"]] {
+        if !rest.iter().any(|argument| argument.starts_with(flag)) {
+            arguments.extend([flag, value]);
+        }
+    }
+    arguments.extend(rest);
+    arguments
+}
+
+fn spire_or_none() -> Option<PathBuf> {
+    let say = |error: &anyhow::Error| eprintln!("there is no SPIRE to measure beside: {error:#}");
+    peers::spire().inspect_err(say).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_comparison_replaces_its_defaults() {
+        let some = with_defaults(&["--streams", "100,5000", "--json", "f"]);
+        assert_eq!(some, ["run", "--scenario", "S1,S2,S6,S8", "--streams", "100,5000", "--json", "f"]);
     }
 }

@@ -36,7 +36,8 @@ enum Task {
         /// Leave out the unit tests and run only the scenarios whose name contains this.
         scenario: Option<String>,
     },
-    /// Builds for speed and runs a benchmark: `bench run --streams 1000`, `storm` or `hooks`, see bench/README.md.
+    /// Builds for speed and runs a benchmark: `bench run --streams 1000`, `peer spire`, `full`, `storm` or `hooks`, see
+    /// bench/README.md.
     Bench {
         /// For the harness.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

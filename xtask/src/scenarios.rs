@@ -97,9 +97,13 @@ struct Stage {
 
 impl Stage {
     fn new() -> anyhow::Result<Self> {
-        let agents =
-            build(&["build", "--package", "vouch"], |artifact| artifact["target"]["name"] == "vouch")?;
-        let [agent] = agents.as_slice() else { bail!("cargo built {} agents", agents.len()) };
+        // Together, so that what both need is built once.
+        let packages = ["build", "--package", "vouch", "--package", "vouch-bench"];
+        let built = build(&packages, |artifact| artifact["target"]["kind"][0] == "bin")?;
+        let named = |name: &str| {
+            built.iter().find(|path| path.ends_with(name)).with_context(|| format!("cargo built no {name}"))
+        };
+        let (agent, harness) = (named("vouch")?, named("vouch-bench")?);
         remove_abandoned()?;
         // A short name: socket paths below it must stay under 108 bytes.
         let dir = env::temp_dir().join(format!("{STAGE}{}", std::process::id()));
@@ -108,6 +112,8 @@ impl Stage {
         let mut stage = Self { dir, envoy: not_yet(), engines: not_yet(), browser: not_yet() };
         fs::set_permissions(&stage.dir, fs::Permissions::from_mode(0o755))?;
         fs::copy(agent, stage.agent()).context("staging the agent")?;
+        // It takes the agent that lies beside it.
+        fs::copy(harness, stage.dir.join("vouch-bench")).context("staging the harness")?;
         stage.envoy = peers::envoy().map_err(|error| format!("{error:#}")).and_then(|binary| {
             let staged = stage.dir.join("envoy");
             fs::copy(binary, &staged).map(|_| staged).map_err(|error| error.to_string())

@@ -22,7 +22,7 @@ use vouch_proto::workload::{X509svidRequest, X509svidResponse};
 use super::api::Api;
 use crate::{
     blocking::Blocking,
-    sds::{self, Answer},
+    sds::{self, AckShape, Answer, Requests},
 };
 
 const FETCH_X509_SVID: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
@@ -132,7 +132,7 @@ fn stream(connection: &mut Blocking, api: Api) -> Result<Duration> {
 fn request(api: Api) -> Vec<u8> {
     match api {
         Api::Workload => sds::grpc(&X509svidRequest {}),
-        Api::Sds => sds::first_request(),
+        Api::Sds => Requests::new(AckShape::Small).first("default").to_vec(),
     }
 }
 
@@ -153,7 +153,7 @@ fn check(api: Api, answer: &[u8]) -> Result<()> {
             let [svid] = response.svids.as_slice() else { bail!("{} SVIDs", response.svids.len()) };
             ensure!(!svid.x509_svid.is_empty() && !svid.x509_svid_key.is_empty(), "an SVID without key");
         }
-        Api::Sds => _ = sds::chain(Answer::read(answer)?.resource)?,
+        Api::Sds => _ = sds::content(Answer::read(answer)?.resource, "default")?,
     }
     Ok(())
 }

@@ -10,9 +10,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nix::unistd::geteuid;
 
-use super::{
-    api::Api, difference::Comparison, ours::Ours, programs::Program, spire::Agent, workload::Workload,
-};
+use super::{api::Api, difference::Comparison, ours::Ours, programs::Program, workload::Workload};
+use crate::spire::Agent;
 
 /// Users and groups that no system gives a name to.
 const NAMELESS: u32 = 61_234;

@@ -15,9 +15,9 @@ use super::{
     timing::{Executable, Phase, Row, Sample},
 };
 use crate::{
-    fanout::say,
     numbers::{Percentiles, Spread},
     probe::Share,
+    progress::say,
 };
 
 /// The goals: the 99th percentile of the attestation alone, in microseconds.

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::{api::Api, histogram::Histogram, programs::Program, workload::Workload};
-use crate::{fanout::say, process::Process};
+use crate::{process::Process, progress::say};
 
 /// From the last answer until the server has tidied up behind it.
 const SETTLE: Duration = Duration::from_millis(20);

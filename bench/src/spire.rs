@@ -1,5 +1,7 @@
 //! A SPIRE server and its agents on this machine, in a directory of their own.
 
+mod log;
+
 use std::{
     fs::{self, File},
     net::{Ipv4Addr, TcpListener},
@@ -10,12 +12,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{containers, spire_log};
 use crate::child::Tended;
 
-pub(super) const TRUST_DOMAIN: &str = "bench.example";
+pub(crate) const TRUST_DOMAIN: &str = "bench.example";
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// The agent logs before it answers, so this is for its writing.
 const LOG_LIMIT: Duration = Duration::from_secs(5);
@@ -41,14 +42,23 @@ pub(crate) enum Discovery {
 
 /// What may be chosen of an agent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct AgentSettings<'a> {
-    pub(super) discovery: Discovery,
+pub(crate) struct AgentSettings<'a> {
+    pub(crate) discovery: Discovery,
     /// As SPIRE names it.
-    pub(super) log_level: &'a str,
+    pub(crate) log_level: &'a str,
     /// The path of a SPIFFE ID, and the selector that earns it.
-    pub(super) entries: &'a [(&'a str, String)],
-    /// The engine that its `docker` attestor asks, if it has one.
-    pub(super) docker: Option<&'a Path>,
+    pub(crate) entries: &'a [(&'a str, String)],
+    /// Where the engine is that its `docker` attestor asks, if it has one.
+    pub(crate) docker: Option<&'a str>,
+    pub(crate) pace: Pace,
+}
+
+/// How soon server and agent find out about a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As they come: five seconds each.
+    Default,
+    EachSecond,
 }
 
 /// An agent of that server. It ends with this.
@@ -56,19 +66,21 @@ pub(super) struct AgentSettings<'a> {
 pub(crate) struct Agent {
     process: Tended,
     directory: PathBuf,
+    /// Which it has joined with, and its SPIFFE ID holds.
+    token: String,
 }
 
 impl Server {
-    /// Starts `spire-server` of the folder `binaries`, below `directory`.
+    /// Starts `spire-server` of the folder `binaries`, below `directory`; it reads its entries again at `pace`.
     ///
     /// # Errors
     /// When it does not serve within a minute.
-    pub(crate) fn start(binaries: &Path, directory: &Path) -> Result<Self> {
+    pub(crate) fn start(binaries: &Path, directory: &Path, pace: Pace) -> Result<Self> {
         let directory = directory.join("spire-server");
         fs::create_dir(&directory)?;
         let port = free_port()?;
         let configuration = directory.join("server.conf");
-        fs::write(&configuration, server_configuration(&directory, port))?;
+        fs::write(&configuration, server_configuration(&directory, port, pace))?;
         let mut command = Command::new(binaries.join("spire-server"));
         command.arg("run").arg("-config").arg(configuration);
         let process = Tended::start(quiet(&mut command, &directory)?)?;
@@ -98,14 +110,16 @@ impl Server {
     ///
     /// # Errors
     /// When it does not serve within a minute.
-    pub(super) fn agent(&self, name: &str, settings: AgentSettings<'_>) -> Result<Agent> {
+    pub(crate) fn agent(&self, name: &str, settings: AgentSettings<'_>) -> Result<Agent> {
         let token: Value = serde_json::from_str(&self.ask(&["token", "generate", "-output", "json"])?)?;
         let token = token["value"].as_str().context("a join token without a value")?.to_owned();
         // Before the agent asks for them, so that nobody waits for its next poll.
         for (path, selector) in settings.entries {
             let parent = format!("spiffe://{TRUST_DOMAIN}/spire/agent/join_token/{token}");
             let id = format!("spiffe://{TRUST_DOMAIN}/{path}");
-            self.ask(&["entry", "create", "-parentID", &parent, "-spiffeID", &id, "-selector", selector])?;
+            let entry = entry_id(name, path);
+            let named = ["entry", "create", "-entryID", &entry, "-parentID", &parent];
+            self.ask(&[&named[..], &["-spiffeID", &id, "-selector", selector]].concat())?;
         }
         let directory = self.directory.with_file_name(name);
         fs::create_dir(&directory)?;
@@ -115,7 +129,7 @@ impl Server {
         let mut command = Command::new(self.binaries.join("spire-agent"));
         command.arg("run").arg("-config").arg(configuration);
         let process = Tended::start(quiet(&mut command, &directory)?)?;
-        let mut agent = Agent { process, directory };
+        let mut agent = Agent { process, directory, token };
         let deadline = Instant::now() + START_LIMIT;
         while std::os::unix::net::UnixStream::connect(agent.socket()).is_err() {
             let ended = agent.process.ended()?;
@@ -131,6 +145,25 @@ impl Server {
 
     pub(crate) fn log(&self) -> String {
         end_of_log(&self.directory)
+    }
+
+    /// A command that makes the SVID of an entry of `agent` rotate: the entry as it was, with a higher revision.
+    pub(crate) fn rotation(&self, agent: &Agent, path: &str, selector: &str) -> Result<Command> {
+        let name = agent.directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let (kind, value) = selector.split_once(':').context("a selector has a type")?;
+        let entry = json!({
+            "entry_id": entry_id(name, path),
+            "parent_id": format!("spiffe://{TRUST_DOMAIN}/spire/agent/join_token/{}", agent.token),
+            "spiffe_id": format!("spiffe://{TRUST_DOMAIN}/{path}"),
+            "selectors": [{ "type": kind, "value": value }],
+        });
+        let data = agent.directory.join("entry.json");
+        fs::write(&data, json!({ "entries": [entry] }).to_string())?;
+        let mut command = Command::new(self.binaries.join("spire-server"));
+        command.args(["entry", "update", "-data"]).arg(data);
+        command.arg("-socketPath").arg(self.directory.join("api.sock"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(command)
     }
 
     /// Runs a command of `spire-server` against it.
@@ -164,11 +197,11 @@ impl Agent {
     ///
     /// # Errors
     /// When it says nothing of that process.
-    pub(super) fn selectors(&self, pid: u32) -> Result<std::collections::BTreeSet<(String, String)>> {
+    pub(crate) fn selectors(&self, pid: u32) -> Result<std::collections::BTreeSet<(String, String)>> {
         let deadline = Instant::now() + LOG_LIMIT;
         loop {
-            let log = fs::read_to_string(log_of(&self.directory))?;
-            if let Some(selectors) = spire_log::selectors(&log, pid)? {
+            let text = fs::read_to_string(log_of(&self.directory))?;
+            if let Some(selectors) = log::selectors(&text, pid)? {
                 return Ok(selectors);
             }
             ensure!(
@@ -179,6 +212,19 @@ impl Agent {
             sleep(Duration::from_millis(20));
         }
     }
+}
+
+impl Pace {
+    fn setting(self, key: &str) -> String {
+        match self {
+            Self::Default => String::new(),
+            Self::EachSecond => format!("    experimental {{\n        {key} = \"1s\"\n    }}\n"),
+        }
+    }
+}
+
+fn entry_id(agent: &str, path: &str) -> String {
+    format!("{agent}-{path}")
 }
 
 fn free_port() -> Result<u16> {
@@ -200,8 +246,9 @@ fn end_of_log(directory: &Path) -> String {
     lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..].join("\n")
 }
 
-fn server_configuration(directory: &Path, port: u16) -> String {
+fn server_configuration(directory: &Path, port: u16, pace: Pace) -> String {
     let directory = directory.display();
+    let pace = pace.setting("cache_reload_interval");
     format!(
         r#"server {{
     bind_address = "127.0.0.1"
@@ -210,7 +257,7 @@ fn server_configuration(directory: &Path, port: u16) -> String {
     trust_domain = "{TRUST_DOMAIN}"
     data_dir = "{directory}/data"
     log_level = "WARN"
-}}
+{pace}}}
 plugins {{
     DataStore "sql" {{
         plugin_data {{
@@ -232,8 +279,8 @@ plugins {{
 fn agent_configuration(directory: &Path, port: u16, settings: AgentSettings<'_>, token: &str) -> String {
     let (directory, log_level) = (directory.display(), settings.log_level);
     let discovers = settings.discovery == Discovery::PathAndHash;
-    let docker = settings.docker.map_or_else(String::new, |socket| {
-        let url = containers::url(socket);
+    let pace = settings.pace.setting("sync_interval");
+    let docker = settings.docker.map_or_else(String::new, |url| {
         format!(
             r#"    WorkloadAttestor "docker" {{
         plugin_data {{
@@ -254,7 +301,7 @@ fn agent_configuration(directory: &Path, port: u16, settings: AgentSettings<'_>,
     join_token = "{token}"
     log_level = "{log_level}"
     log_format = "json"
-}}
+{pace}}}
 plugins {{
     NodeAttestor "join_token" {{
         plugin_data {{}}
@@ -280,13 +327,24 @@ mod tests {
     #[test]
     fn an_agent_discovers_what_it_is_told_to() {
         let text = |discovery| {
-            let settings = AgentSettings { discovery, log_level: "WARN", entries: &[], docker: None };
+            let settings = AgentSettings {
+                discovery,
+                log_level: "WARN",
+                entries: &[],
+                docker: None,
+                pace: Pace::Default,
+            };
             agent_configuration(Path::new("/d"), 1, settings, "t")
         };
-        let engine = Some(Path::new("/e.sock"));
-        let asks =
-            AgentSettings { discovery: Discovery::Ids, log_level: "WARN", entries: &[], docker: engine };
+        let asks = AgentSettings {
+            discovery: Discovery::Ids,
+            log_level: "WARN",
+            entries: &[],
+            docker: Some("unix:///e.sock"),
+            pace: Pace::EachSecond,
+        };
         let asks = agent_configuration(Path::new("/d"), 1, asks, "t");
+        assert!(asks.contains("sync_interval = \"1s\"") && !text(Discovery::Ids).contains("sync_interval"));
         assert!(
             asks.contains("docker_socket_path = \"unix:///e.sock\"")
                 && !text(Discovery::Ids).contains("docker")

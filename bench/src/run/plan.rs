@@ -1,0 +1,227 @@
+//! Which scenarios there are, and what each is at a size.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::{load::child::Names, sds::AckShape, servers::Kind};
+
+/// Starting, connecting, watching idle, probing.
+const AROUND: Duration = Duration::from_secs(6);
+/// Each needs a load process, and some rest.
+const STORM: Duration = Duration::from_millis(700);
+/// SPIRE starts slowly, and every first secret takes an attestation.
+const AROUND_SPIRE: Duration = Duration::from_secs(8);
+/// Of a SPIRE agent, for each stream: most of a millisecond, and more with a whole `Node`.
+const CONNECT_SPIRE: Duration = Duration::from_micros(1_300);
+
+/// Of identities with a number, which are asked for by their SPIFFE ID.
+const IDENTITY: &str = "spiffe://bench.example/load/{}";
+/// In the scenario with random moments.
+const STREAMS_PER_IDENTITY: u32 = 10;
+
+/// As performance engineers know them; bench/README.md says what each is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ScenarioId {
+    S1,
+    S2,
+    S3,
+    S4,
+    S5,
+    S6,
+    S7,
+    S8,
+}
+
+/// What is published.
+pub(super) const FULL: [(ScenarioId, u32); 12] = [
+    (ScenarioId::S1, 100),
+    (ScenarioId::S1, 1_000),
+    (ScenarioId::S1, 5_000),
+    (ScenarioId::S1, 10_000),
+    (ScenarioId::S2, 5_000),
+    (ScenarioId::S3, 5_000),
+    (ScenarioId::S4, 1_000),
+    (ScenarioId::S5, 1_000),
+    (ScenarioId::S6, 1_000),
+    (ScenarioId::S7, 5_000),
+    (ScenarioId::S8, 1_000),
+    (ScenarioId::S8, 5_000),
+];
+
+impl ScenarioId {
+    const ALL: [Self; 8] = [Self::S1, Self::S2, Self::S3, Self::S4, Self::S5, Self::S6, Self::S7, Self::S8];
+
+    /// The scenarios that `names` stand for.
+    pub(super) fn list(names: &[String]) -> Result<Vec<Self>> {
+        let mut list = Vec::new();
+        for name in names {
+            match Self::ALL.iter().find(|id| id.name().eq_ignore_ascii_case(name)) {
+                Some(id) => list.push(*id),
+                None if name == "all" => list.extend(Self::ALL),
+                None => bail!("there is no scenario {name:?}: S1 to S8, or all"),
+            }
+        }
+        Ok(list)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::S1 => "S1",
+            Self::S2 => "S2",
+            Self::S3 => "S3",
+            Self::S4 => "S4",
+            Self::S5 => "S5",
+            Self::S6 => "S6",
+            Self::S7 => "S7",
+            Self::S8 => "S8",
+        }
+    }
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::S1 => "one secret to N connections with one stream each",
+            Self::S2 => "one secret to N streams, four on each connection",
+            Self::S3 => "the trust bundle changes, for all",
+            Self::S4 => "N identities with a stream each: all get new keys and certificates at once",
+            Self::S5 => "random identities rotate at random moments, at a fixed rate",
+            Self::S6 => "all connect at once, each for its first secret",
+            Self::S7 => "one secret, and readers beside the streams that read nothing",
+            Self::S8 => "one secret, and 61 KB of Node in each ACK, as an Envoy sends by default",
+        }
+    }
+}
+
+/// One scenario at one size.
+#[derive(Debug, Clone)]
+pub(super) struct Point {
+    pub(super) id: ScenarioId,
+    pub(super) streams: u32,
+    pub(super) per_connection: u32,
+    pub(super) ack: AckShape,
+    pub(super) names: Names,
+    pub(super) unanswered: u32,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) warmup: u32,
+    pub(super) counted: u32,
+    pub(super) interval: Option<Duration>,
+    /// Of the scenario with random moments: how long it lasts, and rotations in a second.
+    pub(super) lasts: Duration,
+    pub(super) rate: f64,
+}
+
+impl Point {
+    /// With `others` beside what is always there, where they can take part.
+    pub(super) fn new(id: ScenarioId, streams: u32, others: &[Kind]) -> Self {
+        let own = [Kind::Vouch, Kind::Anchor, Kind::Tonic];
+        let (kinds, others_too) = match id {
+            ScenarioId::S1 => (&[Kind::Vouch, Kind::Anchor, Kind::Tonic, Kind::AnchorThreads][..], true),
+            ScenarioId::S2 | ScenarioId::S8 => (&own[..], true),
+            ScenarioId::S3 => (&own[..], false),
+            // Without keys and certificates of their own, the others have nothing to do here.
+            ScenarioId::S4 => (&own[..2], false),
+            ScenarioId::S5 => (&own[..1], false),
+            ScenarioId::S6 => (&[Kind::Vouch, Kind::Tonic][..], true),
+            ScenarioId::S7 => (&[Kind::Vouch, Kind::VouchStalled, Kind::Anchor][..], false),
+        };
+        let names = match id {
+            ScenarioId::S3 => Names::one("ROOTCA"),
+            ScenarioId::S4 => Names { pattern: IDENTITY.into(), distinct: streams },
+            ScenarioId::S5 => {
+                Names { pattern: IDENTITY.into(), distinct: streams.div_ceil(STREAMS_PER_IDENTITY) }
+            }
+            _ => Names::one("default"),
+        };
+        Self {
+            id,
+            streams,
+            per_connection: if id == ScenarioId::S2 { 4 } else { 1 },
+            ack: if id == ScenarioId::S8 { AckShape::Envoy } else { AckShape::Small },
+            names,
+            unanswered: 64,
+            kinds: kinds.iter().chain(others.iter().filter(|_| others_too)).copied().collect(),
+            warmup: 3,
+            counted: 12,
+            interval: None,
+            lasts: Duration::from_secs(60),
+            rate: 50.0,
+        }
+    }
+
+    /// Of connections beside the streams that read nothing.
+    pub(super) fn stalled(&self, kind: Kind) -> u32 {
+        if kind == Kind::VouchStalled { self.streams.div_ceil(100) } else { 0 }
+    }
+
+    /// Paths of the SPIFFE IDs that the load earns.
+    pub(super) fn paths(&self) -> Vec<String> {
+        match self.names.distinct {
+            1 => vec!["load".into()],
+            distinct => (0..distinct).map(|number| format!("load/{number}")).collect(),
+        }
+    }
+
+    pub(super) fn name(&self) -> String {
+        let per_connection =
+            if self.per_connection > 1 { format!("x{}", self.per_connection) } else { String::new() };
+        format!("{}/{}{per_connection}", self.id.name(), self.streams)
+    }
+
+    /// The most that one process has.
+    pub(super) fn connections(&self) -> u32 {
+        self.streams + self.kinds.iter().map(|kind| self.stalled(*kind)).max().unwrap_or_default()
+    }
+
+    /// The moment of each server in a round, counted from the round's begin; the last is when the next round begins.
+    pub(super) fn timetable(&self) -> Vec<Duration> {
+        let mut moments = vec![Duration::ZERO];
+        for kind in &self.kinds {
+            let slot = kind.slot(self.streams, self.ack);
+            moments.push(moments.last().copied().unwrap_or_default() + slot);
+        }
+        let total = moments.last().copied().unwrap_or_default();
+        let stretch = self.interval.map_or(1.0, |interval| interval.as_secs_f64() / total.as_secs_f64());
+        moments.iter().map(|moment| moment.mul_f64(stretch)).collect()
+    }
+
+    /// What it will take, more or less.
+    pub(super) fn duration(&self) -> Duration {
+        let round = self.timetable().last().copied().unwrap_or_default();
+        let spire = if self.kinds.contains(&Kind::Spire) {
+            AROUND_SPIRE + CONNECT_SPIRE * self.streams
+        } else {
+            Duration::ZERO
+        };
+        match self.id {
+            ScenarioId::S5 => AROUND + self.lasts,
+            // Paced, unpaced and with a restart.
+            ScenarioId::S6 => AROUND + spire + (STORM + round) * 3 * (self.warmup + self.counted),
+            _ => AROUND + spire + round * (self.warmup + self.counted),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_take_turns_and_an_interval_stretches_them() {
+        let mut point = Point::new(ScenarioId::S1, 1_000, &[Kind::Spire]);
+        let moments = point.timetable();
+        assert_eq!(moments.len(), 6);
+        assert!(moments.is_sorted());
+        point.interval = Some(moments[5] * 2);
+        assert_eq!(point.timetable()[5].as_millis(), (moments[5] * 2).as_millis());
+    }
+
+    #[test]
+    fn scenarios_are_named_in_either_case() {
+        let list = |names: &[&str]| {
+            ScenarioId::list(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(list(&["s8", "S1"]).unwrap(), [ScenarioId::S8, ScenarioId::S1]);
+        assert_eq!(list(&["all"]).unwrap(), ScenarioId::ALL);
+        assert!(list(&["S99"]).is_err());
+    }
+}

@@ -1,0 +1,100 @@
+//! The benchmark harness measures what it says: Vouch, the raw anchor, a plain server and any peer, in the same rounds.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use vouch_bench::results::{FORMAT, Results, Series};
+use vouch_tests::{Agent, Need, Settings, agent::temporary_dir, require, settings::entry_of_user};
+
+const ROOT: u32 = 0;
+/// Warm-up included.
+const ROUNDS: usize = 4;
+const STREAMS: u64 = 100;
+
+#[test]
+fn every_server_of_a_quick_run_delivers_each_rotation_to_all_streams() {
+    require!(Need::Agent, Need::Root);
+    let mut peer = Agent::start(Settings::new([entry_of_user("spiffe://example.org/load", ROOT)]));
+    let rotate = format!(
+        "{} svid rotate --all --admin-socket {}",
+        binary("vouch").display(),
+        peer.admin_socket().display()
+    );
+    let dir = temporary_dir();
+    let json = dir.path().join("results.json");
+
+    let run = harness(&json, &["--scenario", "S1,S8", "--interval-ms", "2000"], &mut peer, &rotate);
+
+    assert!(run.status.success(), "{}", text(&run));
+    let results: Results = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    assert_eq!(results.format, FORMAT);
+    let names: Vec<_> = results.servers.iter().map(|server| &*server.name).collect();
+    assert_eq!(names, ["vouch", "anchor", "tonic", "anchor-threads", "other"]);
+    assert_eq!(results.probes.len(), 1 + results.scenarios.len());
+    let acks: Vec<_> = results.scenarios.iter().map(|scenario| (&*scenario.id, scenario.ack_bytes)).collect();
+    assert!(matches!(acks[..], [("S1", 80..200), ("S8", 61_000..61_500)]), "{acks:?}");
+    for scenario in &results.scenarios {
+        assert!(scenario.message_bytes > 1_000, "a chain and a key: {}", scenario.message_bytes);
+        for series in &scenario.series {
+            check(series);
+        }
+    }
+    let table = text(&run);
+    assert!(table.contains("÷ anchor") && table.contains("every stream got"), "{table}");
+}
+
+#[test]
+fn a_peer_that_cannot_be_made_to_rotate_ends_the_run_with_its_reason() {
+    require!(Need::Agent, Need::Root);
+    let mut peer = Agent::start(Settings::new([entry_of_user("spiffe://example.org/load", ROOT)]));
+    let dir = temporary_dir();
+    let json = dir.path().join("results.json");
+
+    let run = harness(&json, &[], &mut peer, "exit 7");
+
+    assert!(!run.status.success());
+    assert!(text(&run).contains("\"exit 7\" failed: exit status: 7"), "{}", text(&run));
+    assert!(!json.exists(), "nothing is published of a run that failed");
+}
+
+fn check(series: &Series) {
+    let name = &series.server;
+    assert_eq!(series.rounds.len(), ROUNDS, "{name}");
+    assert_eq!(series.rounds.iter().filter(|round| round.counted).count(), ROUNDS - 1, "{name}");
+    for round in &series.rounds {
+        assert_eq!(round.updates, STREAMS, "{name}");
+        let (first, last) = (round.first_delivery_us, round.last_delivery_us);
+        assert!(first < last && last <= round.last_ack_us, "{name}: {round:?}");
+        assert!(
+            round.server_cpu_us_per_update > 0.0 && round.load_cpu_us_per_update > 0.0,
+            "{name}: {round:?}"
+        );
+    }
+    let memory = series.memory.as_ref().expect("memory is looked at");
+    assert!(memory.peak_kib >= memory.rotated_kib && memory.before_kib > 0, "{name}: {memory:?}");
+    assert_eq!(series.connect.is_some(), !name.starts_with("anchor"), "raw sockets wait for no secret");
+}
+
+fn harness(json: &Path, arguments: &[&str], peer: &mut Agent, rotate: &str) -> Output {
+    let (socket, pid) = (peer.socket(), peer.process().pid());
+    Command::new(binary("vouch-bench"))
+        .args(["run", "--quick", "--peer", &format!("other={},{pid},{rotate}", socket.display())])
+        .arg("--json")
+        .arg(json)
+        .args(arguments)
+        .output()
+        .expect("the harness runs")
+}
+
+/// What is staged beside the agent.
+fn binary(name: &str) -> PathBuf {
+    let agent = env::var_os("VOUCH_BIN").expect("the agent is staged");
+    PathBuf::from(agent).with_file_name(name)
+}
+
+fn text(run: &Output) -> String {
+    String::from_utf8_lossy(&[&*run.stdout, &*run.stderr].concat()).into_owned()
+}
