@@ -179,5 +179,7 @@ fn configuration(directory: &Path, settings: &Settings<'_>) -> String {
         // One more than is used.
         text.push_str(&format!("limits.{limit} = {}\n", default.max(settings.streams + 1)));
     }
+    // Nothing is kept for others, as there are none.
+    text.push_str("limits.reserve = 0.0\n");
     text
 }

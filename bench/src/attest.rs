@@ -8,6 +8,7 @@ mod difference;
 mod histogram;
 mod ours;
 mod programs;
+pub(crate) mod rates;
 mod subjects;
 mod table;
 mod timing;

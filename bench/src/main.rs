@@ -9,6 +9,8 @@ mod child;
 mod clock;
 mod connection;
 mod cpus;
+mod envoy;
+mod handshake;
 mod heap;
 mod histogram;
 mod hooks;
@@ -28,6 +30,7 @@ mod spire;
 mod stand_in;
 mod storms;
 mod surroundings;
+mod tap;
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -1,6 +1,8 @@
 //! Scenarios one after the other, and in each of them servers in turns.
 
 mod arguments;
+mod attestation;
+mod envoys;
 mod fan_out;
 mod plan;
 mod poisson;
@@ -47,7 +49,7 @@ struct Stage<'a> {
 pub(crate) fn run(run: &Run) -> Result<()> {
     child::clean_up_on_interrupt()?;
     let points = run.points()?;
-    let results = measure(run, &points)?;
+    let results = measure(run, points)?;
     print!("{}", report::summary(&results));
     say("every stream got what it had to get");
     if let Some(file) = &run.json {
@@ -58,9 +60,10 @@ pub(crate) fn run(run: &Run) -> Result<()> {
     Ok(())
 }
 
-fn measure(run: &Run, points: &[Point]) -> Result<Results> {
+fn measure(run: &Run, points: Vec<Point>) -> Result<Results> {
     let descriptors = machine::raise_descriptors()?;
-    for point in points {
+    let points: Vec<_> = points.into_iter().map(|point| point.within(descriptors)).collect();
+    for point in points.iter().filter(|point| point.is_of_streams()) {
         machine::check_descriptors(point.connections(), descriptors)?;
     }
     let places = Places::choose()?;
@@ -83,7 +86,7 @@ fn measure(run: &Run, points: &[Point]) -> Result<Results> {
         scenarios: Vec::new(),
     };
     let mut progress = Progress::new(points.iter().map(Point::duration).sum());
-    for point in points {
+    for point in &points {
         let name = point.name();
         progress.begin(&name, point.duration());
         let (scenarios, servers) =
@@ -115,6 +118,8 @@ impl Stage<'_> {
     fn perform(&self, point: &Point, progress: &Progress) -> Result<(Vec<Scenario>, Vec<Server>)> {
         match point.id {
             ScenarioId::S5 => poisson::perform(self, point, progress),
+            ScenarioId::S9 => envoys::perform(self, point, progress),
+            ScenarioId::S10 => attestation::perform(self, point, progress),
             ScenarioId::S6 => storm::perform(self, point, progress),
             _ => fan_out::perform(self, point, progress),
         }

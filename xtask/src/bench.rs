@@ -27,10 +27,14 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     step::run(&mut step::cargo(&["build", "--release", "--package", "vouch", "--package", "vouch-bench"]))?;
     let built =
         env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from).join("release");
+    let envoy = wants_envoy(&arguments).then(peers::envoy).transpose()?;
     let mut harness = Command::new(built.join("vouch-bench"));
     harness.args(&arguments);
     if let Some(folder) = spire {
         harness.arg("--spire").arg(folder);
+    }
+    if let Some(program) = envoy {
+        harness.arg("--envoy").arg(std::path::absolute(program)?);
     }
     if ["run", "attest"].iter().any(|own| arguments.first() == Some(own)) {
         // It ends what it started by itself.
@@ -56,6 +60,15 @@ fn with_defaults<'a>(rest: &[&'a str]) -> Vec<&'a str> {
     arguments
 }
 
+/// Whether a scenario with real Envoys is among those that are asked for, and nobody has said where one is.
+fn wants_envoy(arguments: &[&str]) -> bool {
+    let asked = arguments.iter().flat_map(|argument| argument.split([',', '=']));
+    let asked = asked.filter(|word| ["--full", "all"].contains(word) || word.eq_ignore_ascii_case("s9"));
+    arguments.first() == Some(&"run")
+        && asked.count() > 0
+        && !arguments.iter().any(|argument| argument.starts_with("--envoy"))
+}
+
 fn spire_or_none() -> Option<PathBuf> {
     let say = |error: &anyhow::Error| eprintln!("there is no SPIRE to measure beside: {error:#}");
     peers::spire().inspect_err(say).ok()
@@ -64,6 +77,13 @@ fn spire_or_none() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_envoy_is_fetched_for_what_needs_it_alone() {
+        assert!(wants_envoy(&["run", "--full"]) && wants_envoy(&["run", "--scenario=S1,s9"]));
+        assert!(!wants_envoy(&["run", "--scenario", "S1"]));
+        assert!(!wants_envoy(&["run", "--scenario", "all", "--envoy", "/envoy"]));
+    }
 
     #[test]
     fn what_is_said_of_a_comparison_replaces_its_defaults() {

@@ -7,13 +7,14 @@ use clap::{Args, value_parser};
 
 use super::plan::{Point, ScenarioId};
 use crate::{
+    progress::say,
     sds::AckShape,
     servers::{Kind, Peer, PeerNames},
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// S1 to S8, or all; bench/README.md says what each is
+    /// S1 to S10, or all; bench/README.md says what each is
     #[arg(long, value_delimiter = ',', default_value = "S1", value_name = "ID,..")]
     scenario: Vec<String>,
     /// So many streams; the scenarios run with each of these
@@ -60,6 +61,12 @@ pub(crate) struct Run {
     /// The folder with spire-agent and spire-server, which then take part; `cargo xtask bench peer spire` names it
     #[arg(long, value_name = "FOLDER")]
     pub(super) spire: Option<PathBuf>,
+    /// An Envoy, for S9; `cargo xtask bench` names it
+    #[arg(long, value_name = "PATH")]
+    pub(super) envoy: Option<PathBuf>,
+    /// TLS contexts of each Envoy in S9, of which there are as many as --streams, and 30 at most
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=1_000))]
+    contexts: u32,
     /// 100 streams and 3 rotations: whether everything works
     #[arg(long, conflicts_with_all = ["streams", "full"])]
     quick: bool,
@@ -78,17 +85,28 @@ impl Run {
         for names in &self.peer_names {
             ensure!(known.contains(&&*names.peer), "there is no --peer {}", names.peer);
         }
-        let sizes: Vec<(ScenarioId, u32)> = if self.full {
+        let sizes: Vec<(ScenarioId, u32, u32)> = if self.full {
             super::plan::FULL.to_vec()
         } else {
             let streams = if self.quick { &[100][..] } else { &self.streams };
             let ids = ScenarioId::list(&self.scenario)?;
-            ids.into_iter().flat_map(|id| streams.iter().map(move |&streams| (id, streams))).collect()
+            let contexts = self.contexts;
+            ids.into_iter()
+                .flat_map(|id| streams.iter().map(move |&streams| (id, streams, contexts)))
+                .collect()
         };
-        Ok(sizes.into_iter().map(|(id, streams)| self.point(id, streams)).collect())
+        let (with, without): (Vec<_>, Vec<_>) = sizes
+            .into_iter()
+            .map(|(id, streams, contexts)| self.point(id, streams, contexts))
+            .partition(|point| point.id != ScenarioId::S9 || self.envoy.is_some());
+        if !without.is_empty() {
+            say("S9 is left out: real Envoys are named with --envoy PATH");
+        }
+        ensure!(!with.is_empty(), "nothing is left to run");
+        Ok(with)
     }
 
-    fn point(&self, id: ScenarioId, streams: u32) -> Point {
+    fn point(&self, id: ScenarioId, streams: u32, contexts: u32) -> Point {
         let (warmup, rotations) = if self.quick { (1, 3) } else { (self.warmup, self.rotations) };
         let spire = self.spire.as_ref().map(|_| Kind::Spire);
         let peers = (0..self.peers.len()).map(Kind::Peer);
@@ -96,6 +114,9 @@ impl Run {
         let mut point = Point::new(id, streams, &others);
         point.per_connection = self.streams_per_connection.unwrap_or(point.per_connection);
         point.ack = self.ack.unwrap_or(point.ack);
+        if id == ScenarioId::S9 {
+            point.contexts = contexts;
+        }
         point.unanswered = self.unanswered;
         (point.warmup, point.counted) = (warmup, rotations);
         (point.lasts, point.rate) =

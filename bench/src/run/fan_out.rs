@@ -122,6 +122,16 @@ fn scenarios(point: &Point, sides: Vec<Side<'_>>, interval: Duration) -> Result<
             }),
         }
     }
+    if let Some(first) = scenarios.first_mut() {
+        first.series.extend(point.left_out.iter().map(|(server, why)| results::Series {
+            server: (*server).to_owned(),
+            missing: Some(why.clone()),
+            connect: None,
+            memory: None,
+            rounds: Vec::new(),
+            numbers: BTreeMap::new(),
+        }));
+    }
     if let [without, with] = &mut scenarios[..] {
         compare_tails(&without.series[0], &mut with.series[0])?;
     }

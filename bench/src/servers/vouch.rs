@@ -38,7 +38,7 @@ impl Vouch {
         let status = admin.status()?;
         let raised = RAISED_LIMITS.map(|(limit, _)| limit);
         let mut settings = vec![
-            format!("limits raised, as one caller is the whole node: {}", raised.join(", ")),
+            format!("limits raised, as one caller is the whole node: {}; reserve 0", raised.join(", ")),
             "metrics off, log at warn".into(),
             format!("evidence {}, kernel.hooks {hooks}", status.grade),
         ];

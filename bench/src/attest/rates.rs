@@ -1,0 +1,112 @@
+//! The same timings for the results of a run: users and groups only, Vouch alone or beside a SPIRE agent.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+use vouch_bench::{numbers::Spread, results::Series};
+
+use super::{
+    CONNECTIONS,
+    api::Api,
+    free_address, plan,
+    programs::Program,
+    timing::{self, Executable, Phase, Row, Side},
+};
+use crate::{
+    agent::{Agent, Settings},
+    cpus::{self, Places},
+    spire::{AgentSettings, Discovery, Pace, Server},
+};
+
+/// What takes part, and where.
+#[derive(Debug)]
+pub(crate) struct Rates<'a> {
+    pub(crate) agent: &'a Path,
+    pub(crate) hooks: &'a str,
+    pub(crate) places: &'a Places,
+    pub(crate) spire: Option<&'a Server>,
+    /// An empty one, for copies of this program.
+    pub(crate) directory: &'a Path,
+    pub(crate) rounds: usize,
+    /// What the workloads are known by.
+    pub(crate) selector: String,
+}
+
+impl Rates<'_> {
+    /// A series for each, without rounds: what was found is in its numbers.
+    pub(crate) fn measure(&self) -> Result<Vec<Series>> {
+        let program = Program::copy(self.directory.join("workload"), 0)?;
+        let entries = [("load", self.selector.clone())];
+        cpus::pin(self.places.server)?;
+        let metrics = free_address()?;
+        let settings = Settings {
+            streams: CONNECTIONS,
+            hooks: self.hooks,
+            entries: &entries,
+            metrics: Some(metrics),
+            issuer: None,
+        };
+        let (vouch, _admin) = Agent::start(self.agent, Agent::directory()?, &settings)?;
+        let theirs = AgentSettings {
+            discovery: Discovery::Ids,
+            log_level: "WARN",
+            entries: &entries,
+            docker: None,
+            pace: Pace::EachSecond,
+        };
+        let spire = self.spire.map(|server| server.agent("rates", theirs)).transpose()?;
+        cpus::pin(self.places.load)?;
+        let known = [&program];
+        let watched = Side::watch("vouch", vouch.pid(), vouch.public_socket(), Some(metrics), &known);
+        let mut sides = vec![watched.with_context(|| vouch.log())?];
+        if let Some(spire) = &spire {
+            let watched = Side::watch("spire", spire.pid(), spire.socket(), None, &known);
+            sides.push(watched.with_context(|| spire.log())?);
+        }
+        let rows = timing::run(&[plan(Executable::NotHashed, &program)], &sides, self.rounds)?;
+        ["vouch", "spire"]
+            .iter()
+            .take(sides.len())
+            .enumerate()
+            .map(|(place, name)| series(name, place, &rows))
+            .collect()
+    }
+}
+
+fn series(name: &str, place: usize, rows: &[Row]) -> Result<Series> {
+    let mut numbers = BTreeMap::new();
+    for row in rows {
+        let (api, phase) = (row.api.to_string().to_lowercase().replace(' ', "_"), phase(row.phase));
+        let samples = &row.samples[place];
+        let cpu =
+            Spread::of(samples.iter().map(timing::Sample::cpu_each)).context("nothing was timed")?.median;
+        let mut took: Vec<Duration> = samples.iter().flat_map(|sample| sample.took.iter().copied()).collect();
+        took.sort_unstable();
+        let at = |share: f64| {
+            let place = ((took.len() as f64 * share) as usize).min(took.len().saturating_sub(1));
+            took.get(place).copied().unwrap_or_default().as_secs_f64() * 1e6
+        };
+        numbers.insert(format!("{api}_{phase}_p50_us"), at(0.5));
+        numbers.insert(format!("{api}_{phase}_p99_us"), at(0.99));
+        numbers.insert(format!("{api}_{phase}_cpu_us"), cpu);
+        if row.api == Api::Sds && row.phase == Phase::Cold {
+            numbers.insert("processes_per_second_of_one_core".into(), 1e6 / cpu);
+        }
+    }
+    Ok(Series {
+        server: name.into(),
+        missing: None,
+        connect: None,
+        memory: None,
+        rounds: Vec::new(),
+        numbers,
+    })
+}
+
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Cold => "fresh_process",
+        Phase::Connection => "further_connection",
+        Phase::Stream => "further_stream",
+    }
+}
