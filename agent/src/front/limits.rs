@@ -22,7 +22,7 @@ pub struct Limits {
     pub streams_per_caller: usize,
     /// Part of `connections` and `streams` that is kept for callers below their share.
     pub reserve: f64,
-    /// Frames of a caller that are read in a second, two seconds' worth at once; see [`super::pace`] for their weights.
+    /// Frames of a caller that are read in a second, two seconds' worth at once; see `front::pace` for their weights.
     pub frames_per_second: usize,
     /// Bytes of one header list, as HTTP/2 counts them.
     pub header_list: u32,
