@@ -21,7 +21,10 @@ const STAGES: [(&str, &[&str]); 23] = [
     ("caller", &["attestation", "decision", "svid"]),
     ("sds", &["attestation", "registration", "decision", "svid", "caller"]),
     ("workload_api", &["attestation", "registration", "decision", "svid", "caller"]),
-    ("front", &["kernel", "attestation", "registration", "decision", "svid", "caller", "sds", "workload_api"]),
+    (
+        "front",
+        &["kernel", "attestation", "registration", "decision", "svid", "caller", "sds", "workload_api"],
+    ),
     ("health", STAGES_THAT_SERVE),
     ("admin", STAGES_THAT_SERVE),
     ("config", STAGES_THAT_SERVE),
