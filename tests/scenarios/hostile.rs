@@ -15,32 +15,27 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prost::Message;
 use tonic::{Code, Status};
 use vouch_tests::{
-    Agent, Need, Settings, eventually, grpc, require,
+    Agent, Need, Settings,
+    connection::is_open,
+    eventually, grpc,
+    metrics::sum,
+    require,
     sds::{Stream, request},
     settings::entry_of_user,
     user,
+    wire::framed,
 };
 
+use crate::limits::{self, settings};
+
 const STREAM_SECRETS: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
-/// What an honest caller may have to wait, on a debug build and a busy machine.
-const HONEST_LIMIT: Duration = Duration::from_secs(5);
 const CLOSED_LIMIT: Duration = Duration::from_secs(20);
 /// Within the share of one connection.
 const STREAMS: usize = 100;
 
-/// This process is the hostile one; [`user::FRONTEND`] is honest.
-fn settings() -> Settings {
-    Settings::new([entry_of_user("spiffe://example.org/honest", user::FRONTEND)])
-}
-
 #[track_caller]
 fn honest_caller_is_served(agent: &Agent) {
-    for _ in 0..3 {
-        let start = Instant::now();
-        let fetched = agent.cli(Some(user::FRONTEND), &["fetch"]);
-        assert!(fetched.status.success(), "{fetched:?}");
-        assert!(start.elapsed() < HONEST_LIMIT, "it took {:?}", start.elapsed());
-    }
+    (0..3).for_each(|_| limits::honest_caller_is_served(agent));
 }
 
 #[tokio::test]
@@ -127,7 +122,7 @@ async fn open_streams(client: &Requests, count: usize, name: &str) -> Vec<OpenSt
             .header("te", "trailers");
         let (answer, mut requests) =
             client.send_request(head.body(()).expect("a request"), false).expect("it can be sent");
-        requests.send_data(framed(&request(&[name]).encode_to_vec()), false).expect("it can be sent");
+        requests.send_data(framed(&request(&[name]).encode_to_vec()).into(), false).expect("it can be sent");
         streams.push((answer, requests));
     }
     streams
@@ -372,14 +367,6 @@ fn broken_connection(agent: &Agent) {
     eventually("it is closed", CLOSED_LIMIT, || (!is_open(&connection)).then_some(()));
 }
 
-/// The samples whose line begins with `name`, added up.
-fn sum(metrics: &str, name: &str) -> f64 {
-    let values = metrics
-        .lines()
-        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
-    values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-}
-
 /// Sends `message` as the first of an SDS stream: an answer, or the status that came instead.
 async fn first_answer(agent: &Agent, message: Vec<u8>) -> Result<(), Status> {
     let channel = grpc::channel(&agent.socket());
@@ -394,25 +381,6 @@ fn field(number: u8, content: &[u8]) -> Vec<u8> {
     prost::encoding::encode_varint(content.len() as u64, &mut bytes);
     bytes.extend_from_slice(content);
     bytes
-}
-
-/// A gRPC message with its prefix.
-fn framed(message: &[u8]) -> Bytes {
-    let length = u32::try_from(message.len()).expect("a small message");
-    [&[0], &length.to_be_bytes()[..], message].concat().into()
-}
-
-/// Whether the far end has not closed it; reads and drops what it said.
-fn is_open(mut connection: &UnixStream) -> bool {
-    connection.set_nonblocking(true).expect("a socket");
-    let mut buffer = [0; 4096];
-    loop {
-        match connection.read(&mut buffer) {
-            Ok(0) => return false,
-            Ok(_) => {}
-            Err(error) => return error.kind() == ErrorKind::WouldBlock,
-        }
-    }
 }
 
 fn raise_descriptor_limit() {

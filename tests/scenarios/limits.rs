@@ -6,24 +6,27 @@ mod reserve;
 
 use std::{
     fs,
-    io::{ErrorKind, Read},
-    os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
 
-use vouch_tests::{Agent, Settings, eventually, settings::entry_of_user, user};
+use vouch_tests::{
+    Agent, Settings, eventually,
+    metrics::{sum, value},
+    settings::entry_of_user,
+    user,
+};
 
 /// What an honest caller may have to wait, on a debug build and a busy machine.
 const HONEST_LIMIT: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(20);
 
 /// [`user::FRONTEND`] is honest; this process, and whoever it makes itself into, is not.
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings::new([entry_of_user("spiffe://example.org/honest", user::FRONTEND)])
 }
 
 #[track_caller]
-fn honest_caller_is_served(agent: &Agent) {
+pub(crate) fn honest_caller_is_served(agent: &Agent) {
     let start = Instant::now();
     let fetched = agent.cli(Some(user::FRONTEND), &["fetch"]);
     assert!(fetched.status.success(), "{fetched:?}\n{}", agent.metrics());
@@ -53,19 +56,6 @@ fn nothing_is_held(agent: &Agent) {
     });
 }
 
-/// The sample that is called exactly `name`, labels included.
-fn value(metrics: &str, name: &str) -> Option<f64> {
-    let line =
-        metrics.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
-    line.rsplit(' ').next()?.parse().ok()
-}
-
-/// The samples of `family`, added up.
-fn sum(metrics: &str, family: &str) -> f64 {
-    let of_it = |line: &&str| line.strip_prefix(family).is_some_and(|rest| rest.starts_with([' ', '{']));
-    metrics.lines().filter(of_it).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-}
-
 fn connections_shed(agent: &Agent, reason: &str) -> f64 {
     let name = format!("vouch_connections_ended_total{{outcome=\"shed\",reason=\"{reason}\"}}");
     value(&agent.metrics(), &name).unwrap_or(0.0)
@@ -85,17 +75,4 @@ fn memory(agent: &mut Agent) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", agent.process().pid())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
-}
-
-/// Whether the far end has not closed it; reads and drops what it said.
-fn is_open(mut connection: &UnixStream) -> bool {
-    connection.set_nonblocking(true).expect("a socket");
-    let mut buffer = [0; 4096];
-    loop {
-        match connection.read(&mut buffer) {
-            Ok(0) => return false,
-            Ok(_) => {}
-            Err(error) => return error.kind() == ErrorKind::WouldBlock,
-        }
-    }
 }

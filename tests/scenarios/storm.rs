@@ -20,7 +20,7 @@ use nix::{
 };
 use prost::Message as _;
 use vouch_tests::{
-    Agent, Need, Settings, eventually, require,
+    Agent, Need, Settings, eventually, metrics, require,
     sds::{fetch, request},
     settings::entry_of_user,
     wire::{Client, End, STREAM_SECRETS, Shape, framed},
@@ -129,8 +129,7 @@ fn assert_one_attestation(agent: &Agent, connections: usize) {
 
 fn metric(agent: &Agent, name: &str) -> f64 {
     let text = agent.metrics();
-    let sample = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    sample.unwrap_or_else(|| panic!("no {name} in {text}")).parse().expect("a number")
+    metrics::value(&text, name).unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
 /// All connections of this process.

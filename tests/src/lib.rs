@@ -18,6 +18,8 @@ pub mod browser;
 pub mod cgroup;
 /// Child processes that end with their owner.
 pub mod child;
+/// A raw connection, as its maker sees it.
+pub mod connection;
 /// Real container engines.
 pub mod engine;
 /// A real Envoy.
@@ -40,6 +42,8 @@ pub mod fake;
 pub mod node;
 /// SDS as tonic serves it.
 pub mod oracle;
+/// Samples of /metrics.
+pub mod metrics;
 /// What a scenario needs from this machine, and how it says that it is not there.
 pub mod need;
 /// TCP ports that nobody else in this run takes.

@@ -10,7 +10,7 @@ use std::{
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::Value;
 use tempfile::TempDir;
-use vouch_tests::{Agent, Cgroup, Settings, agent::temporary_dir, eventually, http, user};
+use vouch_tests::{Agent, Cgroup, Settings, agent::temporary_dir, eventually, metrics, user};
 
 use super::{
     actor::{Actor, Heard, ask, steps},
@@ -180,8 +180,6 @@ impl Stage {
 
     /// 0 as long as nothing was counted.
     pub(super) fn metric(&self, name: &str) -> u64 {
-        let text = http::get(self.agent.metrics_address(), "/metrics").unwrap().body;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.map_or(0, |value| value.parse().unwrap())
+        metrics::value(&self.agent.metrics(), name).map_or(0, |count| count as u64)
     }
 }

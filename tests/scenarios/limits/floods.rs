@@ -8,11 +8,9 @@ use std::{
 };
 
 use vouch_bench::attack::{self, Attack};
-use vouch_tests::{Agent, Need, eventually, require};
+use vouch_tests::{Agent, Need, eventually, metrics::sum, require};
 
-use super::{
-    SOON, calls_shed, connections_shed, honest_caller_is_served, memory, nothing_is_held, settings, sum,
-};
+use super::{SOON, calls_shed, connections_shed, honest_caller_is_served, memory, nothing_is_held, settings};
 
 /// How long each goes on, at least.
 const FOR: Duration = Duration::from_secs(2);

@@ -6,11 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vouch_tests::{Agent, Need, eventually, require, sds::Stream, user};
+use vouch_tests::{Agent, Need, eventually, metrics::value, require, sds::Stream, user};
 
-use super::{
-    SOON, attestations_shed, connections_shed, honest_caller_is_served, nothing_is_held, settings, value,
-};
+use super::{SOON, attestations_shed, connections_shed, honest_caller_is_served, nothing_is_held, settings};
 
 #[test]
 fn connections_made_without_pause_are_closed_and_others_are_not() {

@@ -2,11 +2,9 @@
 
 use std::{io::Write, os::unix::net::UnixStream, path::Path, time::Duration};
 
-use vouch_tests::{Agent, Need, eventually, guise::connect_as, require, sds::Stream};
+use vouch_tests::{Agent, Need, connection::is_open, eventually, guise::connect_as, require, sds::Stream};
 
-use super::{
-    SOON, calls_shed, connections_shed, honest_caller_is_served, is_open, nothing_is_held, settings,
-};
+use super::{SOON, calls_shed, connections_shed, honest_caller_is_served, nothing_is_held, settings};
 
 /// Two who take what they can get.
 const HOARDERS: [u32; 2] = [12_101, 12_102];
