@@ -237,8 +237,11 @@ mod tests {
                 served.fetch_add(1, Ordering::Relaxed)
             }));
         }
-        yield_now().await;
+        while bells.all().len() < connections {
+            yield_now().await;
+        }
         bells.ring_in_turns(bells.all()).await;
+        assert!(served.load(Ordering::Relaxed) >= 2 * CHUNK, "they are served while others are rung");
         for (number, task) in tasks.into_iter().enumerate() {
             assert_eq!(task.await.unwrap(), number, "in their order");
         }
