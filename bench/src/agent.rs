@@ -10,15 +10,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::{
-    sched::{sched_getaffinity, sched_setaffinity},
-    unistd::Pid,
-};
+use nix::{sched::sched_getaffinity, unistd::Pid};
 
 use crate::{
     admin::Admin,
     child::{Directory, Tended},
     clock::Moment,
+    cpus,
 };
 
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -94,12 +92,9 @@ impl Agent {
     pub(crate) fn restart(&mut self) -> Result<Moment> {
         let cpus = sched_getaffinity(Pid::from_raw(self.pid().cast_signed()))?;
         self.process.stop()?;
-        let (began, ours) = (Moment::now(), sched_getaffinity(Pid::from_raw(0))?);
-        // It inherits the CPUs of who starts it.
-        sched_setaffinity(Pid::from_raw(0), &cpus)?;
-        let started = Tended::start(&mut command(&self.program, self.directory.path())?);
-        sched_setaffinity(Pid::from_raw(0), &ours)?;
-        self.process = started?;
+        let began = Moment::now();
+        let start = || Tended::start(&mut command(&self.program, self.directory.path())?);
+        self.process = cpus::inherited(&cpus, start)?;
         Ok(began)
     }
 

@@ -7,6 +7,7 @@ mod containers;
 mod difference;
 mod histogram;
 mod ours;
+mod pair;
 mod programs;
 pub(crate) mod rates;
 mod subjects;
@@ -28,11 +29,12 @@ use nix::unistd::geteuid;
 
 use containers::Engine;
 use difference::Comparison;
+use pair::Pair;
 use programs::Program;
 use timing::{Executable, Plan, Row, Side};
 
 use crate::{
-    agent::{Agent, Settings, agent_program},
+    agent::agent_program,
     child::{self, Directory},
     cpus::{self, Places},
     machine::Machine,
@@ -198,16 +200,6 @@ impl Stage<'_> {
         outcome: &mut Outcome,
     ) -> Result<()> {
         say(&format!("starting the agents of stage {:?}", self.name));
-        cpus::pin(outcome.places.server)?;
-        let metrics = free_address()?;
-        let settings = Settings {
-            streams: CONNECTIONS,
-            hooks: &attest.hooks,
-            entries: self.entries,
-            metrics: Some(metrics),
-            issuer: None,
-        };
-        let (vouch, mut admin) = Agent::start(program, Agent::directory()?, &settings)?;
         let theirs = AgentSettings {
             discovery: self.discovery,
             log_level: "WARN",
@@ -215,19 +207,12 @@ impl Stage<'_> {
             docker: None,
             pace: Pace::Default,
         };
-        let spire = server.map(|server| server.agent(self.name, theirs)).transpose()?;
-        cpus::pin(outcome.places.load)?;
-        let status = admin.status()?;
+        let ours = (program, &*attest.hooks);
+        let mut pair = Pair::start(&outcome.places, ours, server, self.name, theirs)?;
+        let status = pair.admin.status()?;
         (outcome.vouch_version, outcome.grade) = (status.version, status.grade);
         let known: Vec<_> = plans.iter().map(|plan| &plan.program).collect();
-        let mut sides = vec![
-            Side::watch("Vouch", vouch.pid(), vouch.public_socket(), Some(metrics), &known)
-                .with_context(|| vouch.log())?,
-        ];
-        if let Some(spire) = &spire {
-            let watched = Side::watch("SPIRE", spire.pid(), spire.socket(), None, &known);
-            sides.push(watched.with_context(|| spire.log())?);
-        }
+        let sides = pair.sides(["Vouch", "SPIRE"], &known)?;
         outcome.idle_shares.push(sides.iter().map(Side::idle_share).collect());
         outcome.rows.extend(timing::run(plans, &sides, attest.rounds as usize)?);
         Ok(())

@@ -23,6 +23,11 @@ impl Places {
         Self::among(all).context("this process may use no CPU")
     }
 
+    /// Lets `start` start something on the server's CPU.
+    pub(crate) fn at_the_server<T>(&self, start: impl FnOnce() -> Result<T>) -> Result<T> {
+        inherited(&only(self.server)?, start)
+    }
+
     fn among(all: Vec<usize>) -> Option<Self> {
         let (&server, rest) = all.split_first()?;
         let load = rest.first().copied().unwrap_or(server);
@@ -32,9 +37,22 @@ impl Places {
 
 /// Keeps the calling thread, and what it starts from now on, on one CPU.
 pub(crate) fn pin(cpu: usize) -> Result<()> {
+    Ok(sched_setaffinity(Pid::from_raw(0), &only(cpu)?)?)
+}
+
+/// Lets `start` start something on `cpus`, which it inherits from the calling thread; that goes back to its own.
+pub(crate) fn inherited<T>(cpus: &CpuSet, start: impl FnOnce() -> Result<T>) -> Result<T> {
+    let ours = sched_getaffinity(Pid::from_raw(0))?;
+    sched_setaffinity(Pid::from_raw(0), cpus)?;
+    let started = start();
+    sched_setaffinity(Pid::from_raw(0), &ours)?;
+    started
+}
+
+fn only(cpu: usize) -> Result<CpuSet> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+    Ok(set)
 }
 
 #[cfg(test)]

@@ -106,9 +106,8 @@ pub(crate) fn run(args: &Hostile) -> Result<()> {
     child::clean_up_on_interrupt()?;
     let attacks = if args.attacks.is_empty() { Attack::ALL.to_vec() } else { args.attacks.clone() };
     let places = Places::choose()?;
-    cpus::pin(places.server)?;
-    let agent = HostAgent::start(args.agent.as_deref(), HONEST)?;
     cpus::pin(places.load)?;
+    let agent = places.at_the_server(|| HostAgent::start(args.agent.as_deref(), HONEST))?;
     let neighbours: Vec<_> = [Neighbour::Quiet, Neighbour::Spins]
         .into_iter()
         .chain((0..attacks.len()).map(Neighbour::Attacks))

@@ -73,7 +73,7 @@ pub struct Scenario {
 }
 
 /// One server in one scenario.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Series {
     pub server: String,
     /// Why there are no numbers, when there are none.

@@ -6,15 +6,14 @@ use anyhow::{Context as _, Result};
 use vouch_bench::{numbers::Spread, results::Series};
 
 use super::{
-    CONNECTIONS,
     api::Api,
-    free_address, plan,
+    pair::Pair,
+    plan,
     programs::Program,
-    timing::{self, Executable, Phase, Row, Side},
+    timing::{self, Executable, Phase, Row},
 };
 use crate::{
-    agent::{Agent, Settings},
-    cpus::{self, Places},
+    cpus::Places,
     spire::{AgentSettings, Discovery, Pace, Server},
 };
 
@@ -37,16 +36,6 @@ impl Rates<'_> {
     pub(crate) fn measure(&self) -> Result<Vec<Series>> {
         let program = Program::copy(self.directory.join("workload"), 0)?;
         let entries = [("load", self.selector.clone())];
-        cpus::pin(self.places.server)?;
-        let metrics = free_address()?;
-        let settings = Settings {
-            streams: CONNECTIONS,
-            hooks: self.hooks,
-            entries: &entries,
-            metrics: Some(metrics),
-            issuer: None,
-        };
-        let (vouch, _admin) = Agent::start(self.agent, Agent::directory()?, &settings)?;
         let theirs = AgentSettings {
             discovery: Discovery::Ids,
             log_level: "WARN",
@@ -54,15 +43,8 @@ impl Rates<'_> {
             docker: None,
             pace: Pace::EachSecond,
         };
-        let spire = self.spire.map(|server| server.agent("rates", theirs)).transpose()?;
-        cpus::pin(self.places.load)?;
-        let known = [&program];
-        let watched = Side::watch("vouch", vouch.pid(), vouch.public_socket(), Some(metrics), &known);
-        let mut sides = vec![watched.with_context(|| vouch.log())?];
-        if let Some(spire) = &spire {
-            let watched = Side::watch("spire", spire.pid(), spire.socket(), None, &known);
-            sides.push(watched.with_context(|| spire.log())?);
-        }
+        let pair = Pair::start(self.places, (self.agent, self.hooks), self.spire, "rates", theirs)?;
+        let sides = pair.sides(["vouch", "spire"], &[&program])?;
         let rows = timing::run(&[plan(Executable::NotHashed, &program)], &sides, self.rounds)?;
         ["vouch", "spire"]
             .iter()
@@ -93,14 +75,7 @@ fn series(name: &str, place: usize, rows: &[Row]) -> Result<Series> {
             numbers.insert("processes_per_second_of_one_core".into(), 1e6 / cpu);
         }
     }
-    Ok(Series {
-        server: name.into(),
-        missing: None,
-        connect: None,
-        memory: None,
-        rounds: Vec::new(),
-        numbers,
-    })
+    Ok(Series { server: name.into(), numbers, ..Series::default() })
 }
 
 fn phase(phase: Phase) -> &'static str {

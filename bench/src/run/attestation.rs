@@ -24,15 +24,7 @@ pub(super) fn perform(
         rounds: point.counted as usize,
         selector: Stage::selector(),
     };
-    let scenario = results::Scenario {
-        id: point.id.name().into(),
-        title: point.id.title().into(),
-        streams: 1,
-        streams_per_connection: 1,
-        message_bytes: 0,
-        ack_bytes: 0,
-        parameters: BTreeMap::from([("rounds".into(), point.counted.to_string())]),
-        series: rates.measure()?,
-    };
+    let parameters = BTreeMap::from([("rounds".into(), point.counted.to_string())]);
+    let scenario = point.scenario(0, 0, parameters, rates.measure()?);
     Ok((vec![scenario], Vec::new()))
 }

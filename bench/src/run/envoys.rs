@@ -13,7 +13,6 @@ use super::{
 use crate::{
     child::Directory,
     clock::{Moment, micros},
-    cpus,
     envoy::{Envoy, Settings},
     handshake::Handshakes,
     histogram::encoded,
@@ -57,10 +56,7 @@ pub(super) fn perform(
     progress: &Progress,
 ) -> Result<(Vec<results::Scenario>, Vec<results::Server>)> {
     let program = stage.run.envoy.as_deref().context("real Envoys are named with --envoy PATH")?;
-    cpus::pin(stage.places.server)?;
-    let vouch = stage.start_vouch(point, Kind::Vouch);
-    cpus::pin(stage.places.load)?;
-    let mut vouch = vouch?;
+    let mut vouch = stage.start_vouch(point, Kind::Vouch)?;
     let process = Process::of(vouch.pid())?;
     let directory = Directory::new("vouch-envoys-")?;
     progress.at("starting Envoys");
@@ -111,27 +107,14 @@ pub(super) fn perform(
         ("handshake_with_new_certificate_us_median".into(), spread.median),
         ("handshake_with_new_certificate_us_max".into(), spread.max),
     ]);
-    let scenario = results::Scenario {
-        id: point.id.name().into(),
-        title: point.id.title().into(),
-        streams: point.streams,
-        streams_per_connection: 1,
-        message_bytes: 0,
-        ack_bytes,
-        parameters: BTreeMap::from([
-            ("contexts".into(), point.contexts.to_string()),
-            ("delivered_is".into(), "acknowledged by Envoy".into()),
-            ("interval_ms".into(), length.as_millis().to_string()),
-        ]),
-        series: vec![results::Series {
-            server: vouch.name().into(),
-            missing: None,
-            connect: None,
-            memory: None,
-            rounds,
-            numbers,
-        }],
-    };
+    let parameters = BTreeMap::from([
+        ("contexts".into(), point.contexts.to_string()),
+        ("delivered_is".into(), "acknowledged by Envoy".into()),
+        ("interval_ms".into(), length.as_millis().to_string()),
+    ]);
+    let series =
+        results::Series { server: vouch.name().into(), rounds, numbers, ..results::Series::default() };
+    let scenario = point.scenario(0, ack_bytes, parameters, vec![series]);
     Ok((vec![scenario], vec![vouch.describe()]))
 }
 

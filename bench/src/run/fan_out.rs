@@ -13,7 +13,6 @@ use super::{
 use crate::{
     agent::{Agent, Settings, TRUST_DOMAIN},
     clock::Moment,
-    cpus,
     load::{
         child::{Names, Settled, Setup},
         remote::LoadProcess,
@@ -36,10 +35,7 @@ pub(super) fn perform(
     let mut sides: Vec<Side<'_>> = Vec::new();
     for &kind in &point.kinds {
         let model = sides.first().and_then(|first| first.settled.clone());
-        cpus::pin(stage.places.server)?;
-        let server = stage.start(kind, point);
-        cpus::pin(stage.places.load)?;
-        let server = server?;
+        let server = stage.start(kind, point)?;
         progress.at(&format!("connecting to {}", server.name()));
         let setup = setup(stage, kind, &*server, point);
         if server.finds_out() {
@@ -85,6 +81,7 @@ pub(super) fn perform(
 /// One; or two, when some servers had stalled readers and others had not.
 fn scenarios(point: &Point, sides: Vec<Side<'_>>, interval: Duration) -> Result<Vec<results::Scenario>> {
     let model = sides[0].settled.clone().context("the first server has sent nothing")?;
+    let message_bytes = model.shape.message(0).len();
     let mut scenarios: Vec<results::Scenario> = Vec::new();
     for (side, kind) in sides.into_iter().zip(&point.kinds) {
         let mut parameters = BTreeMap::from([
@@ -110,26 +107,14 @@ fn scenarios(point: &Point, sides: Vec<Side<'_>>, interval: Duration) -> Result<
         }
         match scenarios.iter_mut().find(|known| known.parameters == parameters) {
             Some(known) => known.series.push(series),
-            None => scenarios.push(results::Scenario {
-                id: point.id.name().into(),
-                title: point.id.title().into(),
-                streams: point.streams,
-                streams_per_connection: point.per_connection,
-                message_bytes: model.shape.message(0).len(),
-                ack_bytes: model.ack_bytes,
-                parameters,
-                series: vec![series],
-            }),
+            None => scenarios.push(point.scenario(message_bytes, model.ack_bytes, parameters, vec![series])),
         }
     }
     if let Some(first) = scenarios.first_mut() {
         first.series.extend(point.left_out.iter().map(|(server, why)| results::Series {
             server: (*server).to_owned(),
             missing: Some(why.clone()),
-            connect: None,
-            memory: None,
-            rounds: Vec::new(),
-            numbers: BTreeMap::new(),
+            ..results::Series::default()
         }));
     }
     if let [without, with] = &mut scenarios[..] {
@@ -192,6 +177,7 @@ pub(super) fn setup(stage: &Stage<'_>, kind: Kind, server: &dyn Server, point: &
 }
 
 impl Stage<'_> {
+    /// On the server's CPU.
     pub(super) fn start_vouch(&self, point: &Point, kind: Kind) -> Result<Vouch> {
         let (paths, directory) = (point.paths(), Agent::directory()?);
         let entries: Vec<_> = paths.iter().map(|path| (&**path, Self::selector())).collect();
@@ -208,24 +194,28 @@ impl Stage<'_> {
             metrics: None,
             issuer,
         };
-        let agent = Agent::start(&self.agent, directory, &settings)?;
+        let agent = self.places.at_the_server(|| Agent::start(&self.agent, directory, &settings))?;
         Vouch::new(agent, &self.run.hooks, rotates)
     }
 
-    /// On the CPUs of the calling thread.
+    /// On the server's CPU.
     pub(super) fn start<'a>(&'a self, kind: Kind, point: &Point) -> Result<Box<dyn Server + 'a>> {
         let directory: &Path = self.directory.path();
-        Ok(match kind {
-            Kind::Vouch | Kind::VouchStalled => Box::new(self.start_vouch(point, kind)?),
-            Kind::Anchor => Box::new(Told::anchor(directory, point.streams)?),
-            Kind::AnchorThreads => Box::new(Told::anchor_of_threads(directory, point.streams)?),
-            Kind::Tonic => Box::new(Told::tonic(directory, point.streams)?),
-            Kind::Spire => {
-                let spire = self.spire.as_ref().context("no SPIRE was named with --spire")?;
-                let name = point.name().replace('/', "-");
-                Box::new(SpireAgent::start(spire, &name, &Self::selector())?)
-            }
-            Kind::Peer(place) => Box::new(self.run.peers[place].running()),
+        self.places.at_the_server(|| {
+            Ok(match kind {
+                Kind::Vouch | Kind::VouchStalled => {
+                    Box::new(self.start_vouch(point, kind)?) as Box<dyn Server>
+                }
+                Kind::Anchor => Box::new(Told::anchor(directory, point.streams)?),
+                Kind::AnchorThreads => Box::new(Told::anchor_of_threads(directory, point.streams)?),
+                Kind::Tonic => Box::new(Told::tonic(directory, point.streams)?),
+                Kind::Spire => {
+                    let spire = self.spire.as_ref().context("no SPIRE was named with --spire")?;
+                    let name = point.name().replace('/', "-");
+                    Box::new(SpireAgent::start(spire, &name, &Self::selector())?)
+                }
+                Kind::Peer(place) => Box::new(self.run.peers[place].running()),
+            })
         })
     }
 }

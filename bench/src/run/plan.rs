@@ -1,8 +1,9 @@
 //! Which scenarios there are, and what each is at a size.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Result, bail};
+use vouch_bench::results;
 
 use crate::{load::child::Names, sds::AckShape, servers::Kind};
 
@@ -181,6 +182,26 @@ impl Point {
             interval: None,
             lasts: Duration::from_secs(60),
             rate: 50.0,
+        }
+    }
+
+    /// What was found out here, by server.
+    pub(super) fn scenario(
+        &self,
+        message_bytes: usize,
+        ack_bytes: usize,
+        parameters: BTreeMap<String, String>,
+        series: Vec<results::Series>,
+    ) -> results::Scenario {
+        results::Scenario {
+            id: self.id.name().into(),
+            title: self.id.title().into(),
+            streams: self.streams,
+            streams_per_connection: self.per_connection,
+            message_bytes,
+            ack_bytes,
+            parameters,
+            series,
         }
     }
 

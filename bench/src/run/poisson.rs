@@ -14,7 +14,6 @@ use crate::{
     admin::Admin,
     agent::TRUST_DOMAIN,
     clock::{Moment, micros},
-    cpus,
     histogram::encoded,
     load::Watch,
     progress::Progress,
@@ -50,10 +49,7 @@ pub(super) fn perform(
     point: &Point,
     progress: &Progress,
 ) -> Result<(Vec<results::Scenario>, Vec<results::Server>)> {
-    cpus::pin(stage.places.server)?;
-    let vouch = stage.start_vouch(point, Kind::Vouch);
-    cpus::pin(stage.places.load)?;
-    let vouch = vouch?;
+    let vouch = stage.start_vouch(point, Kind::Vouch)?;
     let mut callers: Vec<_> =
         (0..CALLERS).map(|_| Admin::connect(&vouch.admin_socket())).collect::<Result<_>>()?;
     let mut setup = fan_out::setup(stage, Kind::Vouch, &vouch, point);
@@ -133,16 +129,8 @@ pub(super) fn perform(
         ("identities".into(), point.names.distinct.to_string()),
         ("unanswered".into(), point.unanswered.to_string()),
     ]);
-    let scenario = results::Scenario {
-        id: point.id.name().into(),
-        title: point.id.title().into(),
-        streams: point.streams,
-        streams_per_connection: point.per_connection,
-        message_bytes: model.shape.message(0).len(),
-        ack_bytes: model.ack_bytes,
-        parameters,
-        series: vec![series],
-    };
+    let message_bytes = model.shape.message(0).len();
+    let scenario = point.scenario(message_bytes, model.ack_bytes, parameters, vec![series]);
     Ok((vec![scenario], servers))
 }
 

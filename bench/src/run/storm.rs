@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     clock::{Moment, micros},
-    cpus,
     histogram::encoded,
     load::{
         child::{Settled, Setup},
@@ -49,10 +48,7 @@ pub(super) fn perform(
     let mut servers: Vec<(Box<dyn Server + '_>, Setup)> = Vec::new();
     let mut model: Option<Settled> = None;
     for &kind in &point.kinds {
-        cpus::pin(stage.places.server)?;
-        let server = stage.start(kind, point);
-        cpus::pin(stage.places.load)?;
-        let mut server = server?;
+        let mut server = stage.start(kind, point)?;
         if let Some(model) = &model {
             server.prepare(&model.shape, model.ack_bytes, 0);
         }
@@ -87,18 +83,13 @@ pub(super) fn perform(
         for series in &mut series {
             series.connect = spread_connect(&series.rounds, unanswered);
         }
+        let parameters = BTreeMap::from([
+            ("storm".into(), storm.name().into()),
+            ("unanswered".into(), unanswered.to_string()),
+        ]);
         scenarios.push(results::Scenario {
-            id: point.id.name().into(),
             title: format!("{}: {}", point.id.title(), storm.title()),
-            streams: point.streams,
-            streams_per_connection: point.per_connection,
-            message_bytes: model.shape.message(0).len(),
-            ack_bytes: model.ack_bytes,
-            parameters: BTreeMap::from([
-                ("storm".into(), storm.name().into()),
-                ("unanswered".into(), unanswered.to_string()),
-            ]),
-            series,
+            ..point.scenario(model.shape.message(0).len(), model.ack_bytes, parameters, series)
         });
     }
     Ok((scenarios, servers.iter().map(|(server, _)| server.describe()).collect()))
@@ -114,10 +105,7 @@ fn empty(storm: Storm, server: &dyn Server) -> results::Series {
     results::Series {
         server: server.name().into(),
         missing: missing.map(str::to_owned),
-        connect: None,
-        memory: None,
-        rounds: Vec::new(),
-        numbers: BTreeMap::new(),
+        ..results::Series::default()
     }
 }
 
