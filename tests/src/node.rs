@@ -173,16 +173,12 @@ pub fn names() -> Names {
 
 fn index(paths: &[&str]) -> Arc<EntryIndex> {
     let uid = nix::unistd::geteuid();
-    let entry = |path: &&str| RegistrationEntry {
-        id: EntryId::new(*path),
-        spiffe_id: spiffe_id(path).parse().expect("a SPIFFE ID"),
-        selectors: vec![Selector::new("unix", format!("uid:{uid}"))],
-        exclude: vec![],
-        attested_by: vec![],
-        x509_svid_ttl: None,
-        dns_names: vec![],
-        hint: String::new(),
-        expires_at: None,
+    let entry = |path: &&str| {
+        RegistrationEntry::new(
+            EntryId::new(*path),
+            spiffe_id(path).parse().expect("a SPIFFE ID"),
+            vec![Selector::new("unix", format!("uid:{uid}"))],
+        )
     };
     Arc::new(EntryIndex::new(paths.iter().map(entry)))
 }

@@ -162,17 +162,11 @@ mod tests {
     use crate::attestation::{Attestor, AttestorConfig, Grade, PathRule, Peer};
 
     fn entry(id: &str) -> RegistrationEntry {
-        RegistrationEntry {
-            id: EntryId::new(id),
-            spiffe_id: format!("spiffe://example.org/{id}").parse().unwrap(),
-            selectors: vec![],
-            exclude: vec![],
-            attested_by: vec![],
-            x509_svid_ttl: None,
-            dns_names: vec![],
-            hint: String::new(),
-            expires_at: None,
-        }
+        RegistrationEntry::new(
+            EntryId::new(id),
+            format!("spiffe://example.org/{id}").parse().unwrap(),
+            vec![],
+        )
     }
 
     /// An account of this very process, and the socket that keeps it connected.

@@ -48,3 +48,20 @@ pub struct RegistrationEntry {
     /// From then on it matches nothing.
     pub expires_at: Option<SystemTime>,
 }
+
+impl RegistrationEntry {
+    /// One that says no more than who earns what. `selectors` are sorted, without duplicates.
+    pub fn new(id: EntryId, spiffe_id: SpiffeId, selectors: Vec<Selector>) -> Self {
+        Self {
+            id,
+            spiffe_id,
+            selectors,
+            exclude: Vec::new(),
+            attested_by: Vec::new(),
+            x509_svid_ttl: None,
+            dns_names: Vec::new(),
+            hint: String::new(),
+            expires_at: None,
+        }
+    }
+}

@@ -463,15 +463,9 @@ pub(crate) fn caller(uid: u32) -> Arc<SelectorSet> {
 }
 
 pub(crate) fn entry(id: &str, uid: u32) -> RegistrationEntry {
-    RegistrationEntry {
-        id: EntryId::new(id),
-        spiffe_id: format!("spiffe://example.org/{id}").parse().unwrap(),
-        selectors: vec![Selector::new("unix", format!("uid:{uid}"))],
-        exclude: vec![],
-        attested_by: vec![],
-        x509_svid_ttl: None,
-        dns_names: vec![],
-        hint: String::new(),
-        expires_at: None,
-    }
+    RegistrationEntry::new(
+        EntryId::new(id),
+        format!("spiffe://example.org/{id}").parse().unwrap(),
+        vec![Selector::new("unix", format!("uid:{uid}"))],
+    )
 }

@@ -18,17 +18,11 @@ fn selectors(text: &str) -> Vec<Selector> {
 }
 
 fn entry(id: &str, required: &str) -> RegistrationEntry {
-    RegistrationEntry {
-        id: EntryId::new(id),
-        spiffe_id: format!("spiffe://example.org/{id}").parse().unwrap(),
-        selectors: selectors(required),
-        exclude: vec![],
-        attested_by: vec![],
-        x509_svid_ttl: None,
-        dns_names: vec![],
-        hint: String::new(),
-        expires_at: None,
-    }
+    RegistrationEntry::new(
+        EntryId::new(id),
+        format!("spiffe://example.org/{id}").parse().unwrap(),
+        selectors(required),
+    )
 }
 
 /// A process with these selectors; one with a `?` before it is a gap.

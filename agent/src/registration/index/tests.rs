@@ -21,15 +21,12 @@ fn entry(id: &str, selectors: &[&str], exclude: &[&str]) -> RegistrationEntry {
         list
     };
     RegistrationEntry {
-        id: EntryId::new(id),
-        spiffe_id: format!("spiffe://example.org/{id}").parse().unwrap(),
-        selectors: sorted(selectors),
         exclude: sorted(exclude),
-        attested_by: Vec::new(),
-        x509_svid_ttl: None,
-        dns_names: Vec::new(),
-        hint: String::new(),
-        expires_at: None,
+        ..RegistrationEntry::new(
+            EntryId::new(id),
+            format!("spiffe://example.org/{id}").parse().unwrap(),
+            sorted(selectors),
+        )
     }
 }
 

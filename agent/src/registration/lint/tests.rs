@@ -16,17 +16,11 @@ fn selectors(list: &[&str]) -> Vec<Selector> {
 }
 
 fn entry(id: &str, path: &str, required: &[&str]) -> RegistrationEntry {
-    RegistrationEntry {
-        id: EntryId::new(id),
-        spiffe_id: format!("spiffe://example.org/{path}").parse().unwrap(),
-        selectors: selectors(required),
-        exclude: Vec::new(),
-        attested_by: Vec::new(),
-        x509_svid_ttl: None,
-        dns_names: Vec::new(),
-        hint: String::new(),
-        expires_at: None,
-    }
+    RegistrationEntry::new(
+        EntryId::new(id),
+        format!("spiffe://example.org/{path}").parse().unwrap(),
+        selectors(required),
+    )
 }
 
 fn now() -> SystemTime {

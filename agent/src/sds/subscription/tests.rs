@@ -26,17 +26,7 @@ fn names() -> Names {
 
 fn svid(entry: &str, path: &str, serial: u8, generation: u64) -> Arc<IssuedSvid> {
     let id: crate::spiffe::SpiffeId = format!("spiffe://example.org/{path}").parse().unwrap();
-    let entry = RegistrationEntry {
-        id: EntryId::new(entry),
-        spiffe_id: id.clone(),
-        selectors: vec![Selector::new("unix", "uid:1")],
-        exclude: vec![],
-        attested_by: vec![],
-        x509_svid_ttl: None,
-        dns_names: vec![],
-        hint: String::new(),
-        expires_at: None,
-    };
+    let entry = RegistrationEntry::new(EntryId::new(entry), id.clone(), vec![Selector::new("unix", "uid:1")]);
     let key = PrivateKey::from_pkcs8(vec![serial; 100]);
     let now = SystemTime::now();
     let not_after = now + Duration::from_secs(60);

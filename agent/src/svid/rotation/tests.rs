@@ -420,17 +420,11 @@ fn signer_of(number: u8) -> SignerId {
 }
 
 fn entry(id: &str, path: &str) -> Arc<RegistrationEntry> {
-    Arc::new(RegistrationEntry {
-        id: EntryId::new(id),
-        spiffe_id: format!("spiffe://example.org{path}").parse().unwrap(),
-        selectors: vec![Selector::new("unix", "uid:1")],
-        exclude: vec![],
-        attested_by: vec![],
-        x509_svid_ttl: None,
-        dns_names: vec![],
-        hint: String::new(),
-        expires_at: None,
-    })
+    Arc::new(RegistrationEntry::new(
+        EntryId::new(id),
+        format!("spiffe://example.org{path}").parse().unwrap(),
+        vec![Selector::new("unix", "uid:1")],
+    ))
 }
 
 fn start() -> SystemTime {
