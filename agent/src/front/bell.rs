@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Wake, Waker},
 };
@@ -34,11 +34,12 @@ pub(super) struct Bell {
 #[derive(Debug, Default)]
 pub(super) struct Bells {
     state: Mutex<State>,
-    next: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// The number of the next one.
+    next: u64,
     bells: BTreeMap<u64, Arc<Bell>>,
     /// Who is served an SVID of an entry.
     by_entry: HashMap<EntryId, BTreeSet<u64>>,
@@ -98,8 +99,7 @@ impl Bells {
     /// A new bell, its waker, and its place.
     pub(super) fn hang(&self) -> (Arc<Bell>, Waker, Hung<'_>) {
         let bell = Arc::new(Bell::default());
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.lock().bells.insert(number, Arc::clone(&bell));
+        let number = self.lock().hang(&bell);
         (Arc::clone(&bell), Waker::from(bell), Hung { bells: self, number, entries: Vec::new() })
     }
 
@@ -112,6 +112,8 @@ impl Bells {
             published.borrow_and_update();
             let snapshot = svids.snapshot();
             match &snapshot.change.svids {
+                // It came between the last word of a publication and the look at it.
+                _ if snapshot.generation == seen => {}
                 Some(changed) if snapshot.change.since == seen => {
                     self.ring_in_turns(self.served(changed)).await;
                 }
@@ -175,6 +177,13 @@ impl Hung<'_> {
 }
 
 impl State {
+    fn hang(&mut self, bell: &Arc<Bell>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.bells.insert(number, Arc::clone(bell));
+        number
+    }
+
     fn forget(&mut self, number: u64, entries: &[EntryId]) {
         for id in entries {
             if let Some(served) = self.by_entry.get_mut(id) {

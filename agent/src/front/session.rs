@@ -134,8 +134,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 self.advance_calls(now, &mut cx);
             }
             // What the calls have written leaves in this turn. Whoever else has rung is heard from here on, but for news,
-            // which is looked for once more.
+            // which is looked for once more. An alarm that rang is over by the clock that is read next.
             bell.answer();
+            let now = Instant::now();
             if is_stopping() {
                 return Poll::Ready(Outcome::SERVED);
             }

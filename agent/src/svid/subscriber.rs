@@ -236,7 +236,7 @@ impl Subscriber {
                 self.shared.wants.replace(old.iter(), new.iter());
             }
         }
-        self.matched.as_ref().map_or(&[], |matched| &matched.entries)
+        self.entries()
     }
 }
 
