@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, value_parser};
 use serde_json::{Value, json};
-use vouch_bench::attack::Attack;
+use vouch_bench::{attack::Attack, numbers::Spread};
 
 use self::{
     agent::HostAgent,
@@ -190,9 +190,7 @@ fn publish(
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    Spread::of(values).map_or(f64::NAN, |spread| spread.median)
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! The same timings for the results of a run: users and groups only, Vouch alone or beside a SPIRE agent.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result};
-use vouch_bench::{numbers::Spread, results::Series};
+use vouch_bench::{
+    numbers::{Percentiles, Spread},
+    results::Series,
+};
 
 use super::{
     api::Api,
@@ -62,14 +65,9 @@ fn series(name: &str, place: usize, rows: &[Row]) -> Result<Series> {
         let samples = &row.samples[place];
         let cpu =
             Spread::of(samples.iter().map(timing::Sample::cpu_each)).context("nothing was timed")?.median;
-        let mut took: Vec<Duration> = samples.iter().flat_map(|sample| sample.took.iter().copied()).collect();
-        took.sort_unstable();
-        let at = |share: f64| {
-            let place = ((took.len() as f64 * share) as usize).min(took.len().saturating_sub(1));
-            took.get(place).copied().unwrap_or_default().as_secs_f64() * 1e6
-        };
-        numbers.insert(format!("{api}_{phase}_p50_us"), at(0.5));
-        numbers.insert(format!("{api}_{phase}_p99_us"), at(0.99));
+        let took = Percentiles::of(samples.iter().flat_map(|sample| &sample.took))?;
+        numbers.insert(format!("{api}_{phase}_p50_us"), took.p50 * 1e3);
+        numbers.insert(format!("{api}_{phase}_p99_us"), took.p99 * 1e3);
         numbers.insert(format!("{api}_{phase}_cpu_us"), cpu);
         if row.api == Api::Sds && row.phase == Phase::Cold {
             numbers.insert("processes_per_second_of_one_core".into(), 1e6 / cpu);
