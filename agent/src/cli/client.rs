@@ -10,7 +10,10 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use nix::unistd::geteuid;
-use tokio::net::UnixStream;
+use tokio::{
+    net::UnixStream,
+    time::{Instant, sleep},
+};
 use tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
@@ -30,6 +33,9 @@ use crate::{
 /// The variables by which clients are told where the agent is. An empty one says nothing.
 const PUBLIC_VARIABLE: &str = "SPIFFE_ENDPOINT_SOCKET";
 const ADMIN_VARIABLE: &str = "VOUCH_ADMIN_SOCKET";
+
+/// Between two tries where the agent has no room for another connection that waits.
+const DIAL_PAUSE: Duration = Duration::from_millis(5);
 
 /// What helps whoever may not speak to the agent.
 pub(super) const AS_AGENT: &str = "run it as the agent's user, or as root: sudo";
@@ -87,7 +93,7 @@ fn defaults(path: fn(&Layout) -> PathBuf) -> Vec<PathBuf> {
 /// # Errors
 /// E0310 when nobody listens there, or we may not connect.
 async fn connect(path: &Path, timeout: Duration) -> Result<Channel, Problem> {
-    let socket = UnixStream::connect(path).await.map_err(|error| unreachable(path, &error))?;
+    let socket = dial(path, timeout).await.map_err(|error| unreachable(path, &error))?;
     speak(socket, path, timeout).await
 }
 
@@ -99,7 +105,7 @@ async fn connect(path: &Path, timeout: Duration) -> Result<Channel, Problem> {
 async fn connect_to_first(paths: &[PathBuf], timeout: Duration) -> Result<Channel, Problem> {
     let mut failures = vec![];
     for path in paths {
-        let failure = match UnixStream::connect(path).await {
+        let failure = match dial(path, timeout).await {
             Ok(socket) => match socket.peer_cred() {
                 Ok(peer) if is_trusted(peer.uid(), geteuid().as_raw()) => {
                     return speak(socket, path, timeout).await;
@@ -116,6 +122,19 @@ async fn connect_to_first(paths: &[PathBuf], timeout: Duration) -> Result<Channe
     // The one that says most; of equals the first.
     let told = failures.into_iter().rev().max_by_key(|(weight, _)| *weight);
     Err(told.map(|(_, problem)| problem).expect("there is a default"))
+}
+
+/// Where so many wait to be accepted that there is no room for one more, waits for it, as a blocking `connect()` does.
+async fn dial(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                sleep(DIAL_PAUSE).await;
+            }
+            connected => return connected,
+        }
+    }
 }
 
 fn is_trusted(listener: u32, own: u32) -> bool {
@@ -230,6 +249,28 @@ mod tests {
     use tokio::net::UnixListener;
 
     use super::*;
+
+    #[tokio::test]
+    async fn room_among_those_who_wait_to_be_accepted_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("full");
+        let socket = tokio::net::UnixSocket::new_stream().unwrap();
+        socket.bind(&path).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(connection) = UnixStream::connect(&path).await {
+            waiting.push(connection);
+        }
+        let error = dial(&path, Duration::from_millis(30)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let accepting = tokio::spawn(async move {
+            sleep(Duration::from_millis(50)).await;
+            listener.accept().await.unwrap();
+            listener
+        });
+        dial(&path, Duration::from_secs(20)).await.unwrap();
+        accepting.await.unwrap();
+    }
 
     #[test]
     fn only_root_and_this_user_are_believed() {
