@@ -236,10 +236,14 @@ fn a_record_that_nobody_took_is_not_given_to_the_next_connection_from_there() {
 
         // A handshake alone makes no connection now.
         set_tcp_option(stage.listener.as_fd(), libc::TCP_DEFER_ACCEPT, 30);
-        let before = stage.capture.counters().unwrap();
-        stage.actor("good", &["bind", port, "connect", &address, "reset"]).wait("reset");
-        let after = stage.capture.counters().unwrap();
-        assert_eq!(after.tcp_handovers, before.tcp_handovers, "nobody took the record");
+        // The counters are the machine's: others may have a record taken meanwhile, but not every time.
+        let after = (0..TRIES).find_map(|_| {
+            let before = stage.capture.counters().unwrap();
+            stage.actor("good", &["bind", port, "connect", &address, "reset"]).wait("reset");
+            let after = stage.capture.counters().unwrap();
+            (after.tcp_handovers == before.tcp_handovers).then_some(after)
+        });
+        let after = after.expect("nobody took the record");
         let _evil = stage.actor("evil", &["bind", port, "fast-open", &address, "hello", "hold"]);
         assert_eq!(stage.peer(), None);
         assert!(
