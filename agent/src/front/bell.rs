@@ -17,6 +17,9 @@ use crate::{
     svid::SvidCache,
 };
 
+/// What a connection's selectors match: the same until they match something else.
+type Entries = Arc<[Arc<RegistrationEntry>]>;
+
 /// Connections woken at once. More of them go through the cache twice, fewer wait for the loop too often.
 const CHUNK: usize = 64;
 
@@ -50,8 +53,8 @@ struct State {
 pub(super) struct Hung<'a> {
     bells: &'a Bells,
     number: u64,
-    /// Whose SVIDs it is rung for.
-    entries: Vec<EntryId>,
+    /// Whose SVIDs it is rung for. `None` before the first are known.
+    entries: Option<Entries>,
 }
 
 impl Bell {
@@ -100,7 +103,7 @@ impl Bells {
     pub(super) fn hang(&self) -> (Arc<Bell>, Waker, Hung<'_>) {
         let bell = Arc::new(Bell::default());
         let number = self.lock().hang(&bell);
-        (Arc::clone(&bell), Waker::from(bell), Hung { bells: self, number, entries: Vec::new() })
+        (Arc::clone(&bell), Waker::from(bell), Hung { bells: self, number, entries: None })
     }
 
     /// Rings after each publication for those whom it concerns, some at a time: these are served before the next are
@@ -162,16 +165,15 @@ impl Bells {
 
 impl Hung<'_> {
     /// From now on its bell is rung for SVIDs of `entries`, and for those alone.
-    pub(super) fn serve(&mut self, entries: &[Arc<RegistrationEntry>]) {
-        if self.entries.iter().eq(entries.iter().map(|entry| &entry.id)) {
+    pub(super) fn serve(&mut self, entries: &Entries) {
+        if self.entries.as_ref().is_some_and(|before| Arc::ptr_eq(before, entries)) {
             return;
         }
-        let before =
-            std::mem::replace(&mut self.entries, entries.iter().map(|entry| entry.id.clone()).collect());
+        let before = self.entries.replace(Arc::clone(entries));
         let mut state = self.bells.lock();
-        state.forget(self.number, &before);
-        for id in &self.entries {
-            state.by_entry.entry(id.clone()).or_default().insert(self.number);
+        state.forget(self.number, before.as_deref().unwrap_or_default());
+        for entry in entries.iter() {
+            state.by_entry.entry(entry.id.clone()).or_default().insert(self.number);
         }
     }
 }
@@ -184,12 +186,12 @@ impl State {
         number
     }
 
-    fn forget(&mut self, number: u64, entries: &[EntryId]) {
-        for id in entries {
-            if let Some(served) = self.by_entry.get_mut(id) {
+    fn forget(&mut self, number: u64, entries: &[Arc<RegistrationEntry>]) {
+        for entry in entries {
+            if let Some(served) = self.by_entry.get_mut(&entry.id) {
                 served.remove(&number);
                 if served.is_empty() {
-                    self.by_entry.remove(id);
+                    self.by_entry.remove(&entry.id);
                 }
             }
         }
@@ -200,7 +202,7 @@ impl Drop for Hung<'_> {
     fn drop(&mut self) {
         let mut state = self.bells.lock();
         state.bells.remove(&self.number);
-        state.forget(self.number, &self.entries);
+        state.forget(self.number, self.entries.as_deref().unwrap_or_default());
     }
 }
 
@@ -259,16 +261,17 @@ mod tests {
 
     #[test]
     fn a_bell_is_rung_for_the_entries_that_it_hangs_for() {
-        let entries: Vec<_> = ["a", "b"].map(|id| Arc::new(entry(id, 1))).into();
+        let entries = ["a", "b"].map(|id| Arc::new(entry(id, 1)));
+        let (both, last) = (Entries::from(&entries[..]), Entries::from(&entries[1..]));
         let bells = Bells::default();
         let (_, _, mut first) = bells.hang();
         let (_, _, mut second) = bells.hang();
-        first.serve(&entries);
-        second.serve(&entries[1..]);
+        first.serve(&both);
+        second.serve(&last);
         let ids: Vec<_> = entries.iter().map(|entry| entry.id.clone()).collect();
         assert_eq!(bells.served(&ids), [first.number, second.number]);
         assert_eq!(bells.served(&ids[..1]), [first.number]);
-        first.serve(&entries[1..]);
+        first.serve(&last);
         assert!(bells.served(&ids[..1]).is_empty());
         drop((first, second));
         assert!(bells.lock().by_entry.is_empty());

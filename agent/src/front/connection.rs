@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     Outcome, Shard,
     admission::ConnectionPlace,
+    bell::Bell,
     keepalive::Keepalive,
     pace::Paced,
     session::{BROKEN, Session},
@@ -38,6 +39,25 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     caller: Arc<Caller>,
     place: &ConnectionPlace,
 ) -> Outcome {
+    // Boxed: a task keeps room for all that its states hold, to its end.
+    let (bell, mut session) = match Box::pin(shake_hands(shard, socket, caller, place)).await {
+        Ok(begun) => begun,
+        Err(outcome) => return outcome,
+    };
+    let is_stopping = || shard.stopping.load(Ordering::Relaxed);
+    // What the runtime takes for its share of a turn would be asked for over and over by the bell, which rings inside
+    // the turn. `Paced` ends the turn of a peer that always has more to say.
+    let outcome = unconstrained(poll_fn(|cx| session.poll(cx, &bell, is_stopping))).await;
+    Box::pin(session.end(&outcome)).await;
+    outcome
+}
+
+async fn shake_hands<'a, S: AsyncRead + AsyncWrite + Unpin>(
+    shard: &'a Shard,
+    socket: S,
+    caller: Arc<Caller>,
+    place: &'a ConnectionPlace,
+) -> Result<(Arc<Bell>, Box<Session<'a, Paced<S>>>), Outcome> {
     let front = &*shard.front;
     let limits = &front.limits;
     let mut builder = Builder::new();
@@ -51,23 +71,15 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         .max_local_error_reset_streams(Some(limits.local_resets));
     let socket = Paced::new(socket, place.pace(), front.metrics.paused.clone());
     let (socket, valve) = wire(socket);
-    // Boxed, as is what follows: a task keeps room for the largest of its states, side by side.
-    let handshake = Box::pin(timeout(limits.preface_timeout, builder.handshake(socket)));
-    let mut connection = match handshake.await {
+    let mut connection = match timeout(limits.preface_timeout, builder.handshake(socket)).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(_)) => return Outcome::refused("not_http2"),
-        Err(_) => return Outcome::shed("preface_timeout"),
+        Ok(Err(_)) => return Err(Outcome::refused("not_http2")),
+        Err(_) => return Err(Outcome::shed("preface_timeout")),
     };
     // A new connection has its pings to give.
-    let Some(ping_pong) = connection.ping_pong() else { return BROKEN };
+    let Some(ping_pong) = connection.ping_pong() else { return Err(BROKEN) };
     let keepalive = Keepalive::new(ping_pong, limits, Instant::now());
     let (bell, waker, hung) = shard.bells.hang();
-    let mut session =
-        Box::new(Session::new(front, connection, valve, caller, place, keepalive, (waker, hung)));
-    let is_stopping = || shard.stopping.load(Ordering::Relaxed);
-    // What the runtime takes for its share of a turn would be asked for over and over by the bell, which rings inside
-    // the turn. `Paced` ends the turn of a peer that always has more to say.
-    let outcome = unconstrained(poll_fn(|cx| session.poll(cx, &bell, is_stopping))).await;
-    session.end(&outcome).await;
-    outcome
+    let session = Session::new(front, connection, valve, caller, place, keepalive, (waker, hung));
+    Ok((bell, Box::new(session)))
 }

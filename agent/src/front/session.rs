@@ -130,7 +130,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         let mut cx = Context::from_waker(&waker);
         loop {
             let now = Instant::now();
-            if self.hear_news(now, &mut cx) {
+            let told = self.hear_news(now, &mut cx);
+            if told {
                 self.advance_calls(now, &mut cx);
             }
             // What the calls have written leaves in this turn. Whoever else has rung is heard from here on, but for news,
@@ -140,7 +141,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             if is_stopping() {
                 return Poll::Ready(Outcome::SERVED);
             }
-            if let Some(outcome) = self.turn(now, &mut cx).or_else(|| self.overdue(now, &mut cx)) {
+            if let Some(outcome) = self.turn(told, now, &mut cx).or_else(|| self.overdue(now, &mut cx)) {
                 return Poll::Ready(outcome);
             }
             if !self.has_news() && !bell.leave() {
@@ -165,8 +166,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         let _ = timeout(LINGER, async { while let Some(Ok(_)) = self.connection.accept().await {} }).await;
     }
 
-    /// The outcome, when there is no more connection.
-    fn turn(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Outcome> {
+    /// The outcome, when there is no more connection. `told`: the calls have been advanced in this turn.
+    fn turn(&mut self, told: bool, now: Instant, cx: &mut Context<'_>) -> Option<Outcome> {
         // One call's frame leaves as it is; those of several leave together.
         let together = self.calls.len() + self.others.len() > 1;
         if together {
@@ -176,8 +177,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         if together && matches!(self.valve.open(cx), Poll::Ready(Err(_))) {
             return Some(Outcome::SERVED);
         }
+        let has_arrived = self.valve.take_arrived();
         if outcome.is_none() {
-            self.advance_calls(now, cx);
+            let at_rest = |open: &SdsCall<S>| open.call.deadline().is_none();
+            if !told || has_arrived || !self.calls.iter().all(at_rest) {
+                self.advance_calls(now, cx);
+            }
             while !self.others.is_empty() {
                 let Poll::Ready(Some(ended)) = self.others.poll_join_next(cx) else { break };
                 self.call_ended(&ended.unwrap_or(BROKEN), now);
@@ -358,7 +363,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
 impl Reader {
     fn new(mut subscriber: Subscriber, cx: &mut Context<'_>, hung: &mut Hung<'_>) -> Self {
         let identities = subscriber.current();
-        hung.serve(subscriber.entries());
+        subscriber.entries().into_iter().for_each(|entries| hung.serve(entries));
         let learned = Box::pin(subscriber.learned());
         let mut reader = Self { subscriber, identities, learned };
         reader.wait(cx);
@@ -371,7 +376,7 @@ impl Reader {
             return false;
         }
         let news = self.subscriber.look();
-        hung.serve(self.subscriber.entries());
+        self.subscriber.entries().into_iter().for_each(|entries| hung.serve(entries));
         if self.subscriber.take_learned() {
             self.wait(cx);
         }

@@ -109,9 +109,10 @@ impl Shard {
 
     async fn connection(&self, socket: UnixStream) -> Outcome {
         let front = &self.front;
-        match Peer::of(&socket, front.capture.as_deref(), front.minimum) {
-            Ok(peer) => self.serve(socket, Arc::new(front.callers.caller(peer))).await,
-            Err(refusal) => front.refuse(&refusal, &socket),
-        }
+        let caller = match Peer::of(&socket, front.capture.as_deref(), front.minimum) {
+            Ok(peer) => Arc::new(front.callers.caller(peer)),
+            Err(refusal) => return front.refuse(&refusal, &socket),
+        };
+        self.serve(socket, caller).await
     }
 }

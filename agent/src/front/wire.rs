@@ -41,11 +41,14 @@ struct State<S> {
     /// Bytes at the front of `held` that have been written.
     written: usize,
     blocked_since: Option<Instant>,
+    /// Something was read since that was last asked.
+    arrived: bool,
 }
 
 /// Both sides of `socket`.
 pub(super) fn wire<S>(socket: S) -> (Wire<S>, Valve<S>) {
-    let state = State { socket, closed: false, held: Vec::new(), written: 0, blocked_since: None };
+    let state =
+        State { socket, closed: false, held: Vec::new(), written: 0, blocked_since: None, arrived: false };
     let state = Arc::new(Mutex::new(state));
     (Wire(Arc::clone(&state)), Valve(state))
 }
@@ -67,6 +70,11 @@ impl<S: AsyncWrite + Unpin> Valve<S> {
         let mut state = lock(&self.0);
         state.closed = false;
         state.push(cx)
+    }
+
+    /// Whether bytes of the peer, or its end, have come since this was last asked.
+    pub(super) fn take_arrived(&self) -> bool {
+        std::mem::take(&mut lock(&self.0).arrived)
     }
 
     /// Since when a write waits for the peer.
@@ -138,7 +146,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut lock(&self.0).socket).poll_read(cx, buffer)
+        let mut state = lock(&self.0);
+        let read = Pin::new(&mut state.socket).poll_read(cx, buffer);
+        state.arrived |= read.is_ready();
+        read
     }
 }
 

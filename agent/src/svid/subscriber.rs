@@ -54,7 +54,7 @@ struct Returned {
 struct Matched {
     index: Arc<EntryIndex>,
     selectors: Arc<SelectorSet>,
-    entries: Vec<Arc<RegistrationEntry>>,
+    entries: Arc<[Arc<RegistrationEntry>]>,
     from: SystemTime,
     until: Option<SystemTime>,
 }
@@ -109,9 +109,9 @@ impl Subscriber {
         self.note(&identities).then_some(identities)
     }
 
-    /// The entries that matched at the last look, by id.
-    pub fn entries(&self) -> &[Arc<RegistrationEntry>] {
-        self.matched.as_ref().map_or(&[], |matched| &matched.entries)
+    /// The entries that matched at the last look, by id: the same slice until others match. `None` before the first look.
+    pub fn entries(&self) -> Option<&Arc<[Arc<RegistrationEntry>]>> {
+        self.matched.as_ref().map(|matched| &matched.entries)
     }
 
     /// Whether something was published, or learned of the process, since the last look.
@@ -221,7 +221,7 @@ impl Subscriber {
     ) -> &[Arc<RegistrationEntry>] {
         if !self.matched.as_ref().is_some_and(|matched| matched.holds(&snapshot.index, selectors, now)) {
             let new = Matched {
-                entries: snapshot.index.matching(selectors, now),
+                entries: snapshot.index.matching(selectors, now).into(),
                 index: snapshot.index.clone(),
                 selectors: Arc::clone(selectors),
                 from: now,
@@ -229,14 +229,14 @@ impl Subscriber {
             };
             let old = self.matched.replace(new);
             let ids = |matched: &Option<Matched>| -> Vec<_> {
-                matched.iter().flat_map(|matched| &matched.entries).map(|entry| entry.id.clone()).collect()
+                matched.iter().flat_map(|matched| &*matched.entries).map(|entry| entry.id.clone()).collect()
             };
             let (old, new) = (ids(&old), ids(&self.matched));
             if old != new {
                 self.shared.wants.replace(old.iter(), new.iter());
             }
         }
-        self.entries()
+        self.entries().map_or(&[], |entries| entries)
     }
 }
 
