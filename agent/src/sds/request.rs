@@ -69,16 +69,18 @@ impl ReadError {
 #[derive(Debug)]
 pub struct RequestReader {
     limits: Limits,
-    prefix: Vec<u8>,
-    /// The message being read; `None` between messages.
-    message: Option<Message>,
+    prefix: [u8; PREFIX_LEN],
+    /// Bytes of it that have come.
+    prefix_read: usize,
+    /// The message being read; `None` between messages. Boxed: most of the time there is none.
+    message: Option<Box<Message>>,
 }
 
 const PREFIX_LEN: usize = 5;
 
 impl RequestReader {
     pub fn new(limits: Limits) -> Self {
-        Self { limits, prefix: Vec::with_capacity(PREFIX_LEN), message: None }
+        Self { limits, prefix: [0; PREFIX_LEN], prefix_read: 0, message: None }
     }
 
     /// Takes bytes from the front of `data` until a request is whole or `data` is empty.
@@ -101,14 +103,19 @@ impl RequestReader {
 
     /// Whether the stream may end here: not within a message.
     pub fn is_between_messages(&self) -> bool {
-        self.prefix.is_empty() && self.message.is_none()
+        self.prefix_read == 0 && self.message.is_none()
     }
 
     fn read_prefix(&mut self, data: &mut &[u8]) -> Result<bool, ReadError> {
-        let missing = PREFIX_LEN - self.prefix.len();
-        self.prefix.extend_from_slice(take(data, missing));
-        let [compressed, a, b, c, d] = self.prefix[..] else { return Ok(false) };
-        self.prefix.clear();
+        let missing = &mut self.prefix[self.prefix_read..];
+        let bytes = take(data, missing.len());
+        missing[..bytes.len()].copy_from_slice(bytes);
+        self.prefix_read += bytes.len();
+        if self.prefix_read < PREFIX_LEN {
+            return Ok(false);
+        }
+        self.prefix_read = 0;
+        let [compressed, a, b, c, d] = self.prefix;
         if compressed != 0 {
             return Err(ReadError::Compressed);
         }
@@ -116,7 +123,7 @@ impl RequestReader {
         if size > self.limits.request_bytes {
             return Err(ReadError::TooLarge { size, limit: self.limits.request_bytes });
         }
-        self.message = Some(Message::new(size));
+        self.message = Some(Box::new(Message::new(size)));
         Ok(true)
     }
 }
