@@ -2,8 +2,10 @@
 
 use std::{path::Path, process::Command};
 
-use crate::{cache, ebpf, scenarios, step, tidy};
+use crate::{cache, ebpf, fuzz, scenarios, step, tidy};
 
+/// Enough to find again what is found easily; a search worth the name is `cargo xtask fuzz --seconds`.
+const FUZZ_SECONDS: u64 = 30;
 const DENY_VERSION: &str = "0.20.2";
 
 /// Runs every step and stops at the first that fails. No test may be skipped.
@@ -24,6 +26,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     step::timed("deny", deny)?;
     step::timed("build-ebpf --check", || ebpf::build(true))?;
     step::timed("feature aws-lc-rs", aws_lc_rs)?;
+    step::timed("fuzz", || fuzz::run(fuzz::Target::Request, FUZZ_SECONDS))?;
     step::timed("test", scenarios::test_all)
 }
 

@@ -1,4 +1,4 @@
-//! Everything that is done more than once in this repository: `cargo xtask ci | tidy | build-ebpf | test | demo | bench`.
+//! Everything that is done more than once in this repository: `cargo xtask ci | tidy | build-ebpf | test | fuzz | demo | bench`.
 
 mod bench;
 mod browser;
@@ -7,6 +7,7 @@ mod ci;
 mod debian;
 mod ebpf;
 mod engines;
+mod fuzz;
 mod interrupt;
 mod peers;
 mod scenarios;
@@ -36,6 +37,13 @@ enum Task {
         /// Leave out the unit tests and run only the scenarios whose name contains this.
         scenario: Option<String>,
     },
+    /// Looks for bytes from outside that break a rule, with libFuzzer.
+    Fuzz {
+        target: fuzz::Target,
+        /// For how long, after it is built.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Builds for speed and runs a benchmark: `bench run --streams 1000`, `peer spire`, `full`, `storm` or `hooks`, see
     /// bench/README.md.
     Bench {
@@ -60,6 +68,7 @@ fn main() -> anyhow::Result<()> {
         Task::Tidy => tidy::run(),
         Task::BuildEbpf { check } => ebpf::build(check),
         Task::Test { scenario } => scenarios::test(scenario.as_deref()),
+        Task::Fuzz { target, seconds } => fuzz::run(target, seconds),
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Demo { keep } => scenarios::demo(keep),
     }
