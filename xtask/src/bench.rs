@@ -1,5 +1,7 @@
 //! Builds agent and harness for speed, and runs the harness.
 
+pub(crate) mod gate;
+
 use std::{env, path::PathBuf, process::Command};
 
 use anyhow::{Context, bail};
@@ -8,13 +10,17 @@ use crate::{interrupt, peers, step};
 
 /// Runs `vouch-bench` with `arguments`; without any, its first scenario: `run`. `attest` gets a SPIRE to measure
 /// beside, where one can be built; the harness ends with 3 when it had none. `peer spire` runs the scenarios that a SPIRE
-/// agent can take part in, beside Vouch, and `full` everything that is published; arguments may follow both.
+/// agent can take part in, beside Vouch, and `full` everything that is published; arguments may follow both. `gate` is no
+/// part of the harness.
 ///
 /// # Errors
 /// When something cannot be built, or the harness finds something wrong.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let (arguments, spire) = match arguments.as_slice() {
+        ["gate"] => return gate::run(false),
+        ["gate", "--record"] => return gate::run(true),
+        ["gate", ..] => bail!("gate takes --record and nothing else"),
         ["peer", "spire", rest @ ..] => (with_defaults(rest), Some(peers::spire()?)),
         ["peer", ..] => bail!("the peer that we know is spire; give others with bench run --peer"),
         ["full", rest @ ..] => ([&["run", "--full"], rest].concat(), spire_or_none()),

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use crate::{cache, ebpf, fuzz, scenarios, step, tidy};
+use crate::{bench, cache, ebpf, fuzz, scenarios, step, tidy};
 
 /// Enough to find again what is found easily; a search worth the name is `cargo xtask fuzz --seconds`.
 const FUZZ_SECONDS: u64 = 30;
@@ -27,6 +27,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     step::timed("build-ebpf --check", || ebpf::build(true))?;
     step::timed("feature aws-lc-rs", aws_lc_rs)?;
     step::timed("fuzz", || fuzz::run(fuzz::Target::Request, FUZZ_SECONDS))?;
+    step::timed("gate", || bench::gate::run(false))?;
     step::timed("test", scenarios::test_all)
 }
 
