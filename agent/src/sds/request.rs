@@ -72,8 +72,8 @@ pub struct RequestReader {
     prefix: [u8; PREFIX_LEN],
     /// Bytes of it that have come.
     prefix_read: usize,
-    /// The message being read; `None` between messages. Boxed: most of the time there is none.
-    message: Option<Box<Message>>,
+    /// The message being read; `None` between messages.
+    message: Option<Message>,
 }
 
 const PREFIX_LEN: usize = 5;
@@ -123,7 +123,7 @@ impl RequestReader {
         if size > self.limits.request_bytes {
             return Err(ReadError::TooLarge { size, limit: self.limits.request_bytes });
         }
-        self.message = Some(Box::new(Message::new(size)));
+        self.message = Some(Message::new(size));
         Ok(true)
     }
 }
