@@ -14,8 +14,8 @@ use crate::step;
 use counts::{Record, Records};
 
 const RECORDED: &str = "bench/gate.json";
-/// Its counts are not those of a build for use: see Cargo.toml.
-const BENCH: [&str; 5] = ["bench", "--profile", "gate", "--package", "vouch"];
+/// Its counts are not those of a build for use: see Cargo.toml. The library alone, so the program's allocator is not built.
+const BENCH: [&str; 6] = ["bench", "--profile", "gate", "--package", "vouch", "--no-default-features"];
 
 /// Measures, and compares with what is recorded for this kind of processor; with `record`, replaces that.
 ///
