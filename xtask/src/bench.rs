@@ -21,12 +21,12 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["gate"] => return gate::run(false),
         ["gate", "--record"] => return gate::run(true),
         ["gate", ..] => bail!("gate takes --record and nothing else"),
+        ["peer", "spire", rest @ ..] if names(rest, "--spire") => (with_defaults(rest), None),
         ["peer", "spire", rest @ ..] => (with_defaults(rest), Some(peers::spire()?)),
         ["peer", ..] => bail!("the peer that we know is spire; give others with bench run --peer"),
+        ["full", rest @ ..] if names(rest, "--spire") => ([&["run", "--full"], rest].concat(), None),
         ["full", rest @ ..] => ([&["run", "--full"], rest].concat(), spire_or_none()),
-        ["attest", ..] if !arguments.iter().any(|argument| argument.starts_with("--spire")) => {
-            (arguments, spire_or_none())
-        }
+        ["attest", rest @ ..] if !names(rest, "--spire") => (arguments, spire_or_none()),
         [] => (vec!["run"], None),
         _ => (arguments, None),
     };
@@ -57,22 +57,28 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
 /// The scenarios of the comparison, at one size, unless `rest` says otherwise.
 fn with_defaults<'a>(rest: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["run"];
-    for [flag, value] in [["--scenario", "S1,S2,S6,S8"], ["--streams", "1000"]] {
-        if !rest.iter().any(|argument| argument.starts_with(flag)) {
-            arguments.extend([flag, value]);
-        }
+    if !names(rest, "--scenario") {
+        arguments.extend(["--scenario", "S1,S2,S6,S8"]);
+    }
+    // Quick has a size of its own.
+    if !names(rest, "--streams") && !names(rest, "--quick") {
+        arguments.extend(["--streams", "1000"]);
     }
     arguments.extend(rest);
     arguments
+}
+
+/// Whether `flag` is given, alone or with its value behind a `=`.
+fn names(arguments: &[&str], flag: &str) -> bool {
+    let is_it = |rest: &str| rest.is_empty() || rest.starts_with('=');
+    arguments.iter().any(|argument| argument.strip_prefix(flag).is_some_and(is_it))
 }
 
 /// Whether a scenario with real Envoys is among those that are asked for, and nobody has said where one is.
 fn wants_envoy(arguments: &[&str]) -> bool {
     let asked = arguments.iter().flat_map(|argument| argument.split([',', '=']));
     let asked = asked.filter(|word| ["--full", "all"].contains(word) || word.eq_ignore_ascii_case("s9"));
-    arguments.first() == Some(&"run")
-        && asked.count() > 0
-        && !arguments.iter().any(|argument| argument.starts_with("--envoy"))
+    arguments.first() == Some(&"run") && asked.count() > 0 && !names(arguments, "--envoy")
 }
 
 fn spire_or_none() -> Option<PathBuf> {
@@ -95,5 +101,6 @@ mod tests {
     fn what_is_said_of_a_comparison_replaces_its_defaults() {
         let some = with_defaults(&["--streams", "100,5000", "--json", "f"]);
         assert_eq!(some, ["run", "--scenario", "S1,S2,S6,S8", "--streams", "100,5000", "--json", "f"]);
+        assert_eq!(with_defaults(&["--quick"]), ["run", "--scenario", "S1,S2,S6,S8", "--quick"]);
     }
 }

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use crate::{bench, cache, ebpf, fuzz, scenarios, step, tidy};
 
-/// Enough to find again what is found easily; a search worth the name is `cargo xtask fuzz --seconds`.
+/// Enough to find again what is found easily; a search worth the name is `cargo xtask fuzz request --seconds`.
 const FUZZ_SECONDS: u64 = 30;
 const DENY_VERSION: &str = "0.20.2";
 

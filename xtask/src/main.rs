@@ -22,7 +22,7 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Task {
-    /// All that must hold before a change lands: format, lints, docs, tidy, deny, kernel object, tests.
+    /// All that must hold before a change lands: format, lints, docs, tidy, deny, kernel object, fuzzing, gate, tests.
     Ci,
     /// Rules that no compiler checks: direction of imports, no path of one machine, nothing unfinished.
     Tidy,
@@ -44,8 +44,8 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
-    /// Builds for speed and runs a benchmark: `bench run --streams 1000`, `peer spire`, `full`, `storm` or `hooks`, see
-    /// bench/README.md.
+    /// Builds for speed and runs a benchmark: `bench run --streams 1000`, `peer spire`, `full`, `attest`, `storm`,
+    /// `hooks`, `hostile`, `gate`, `report` or `compare`, see bench/README.md.
     Bench {
         /// For the harness.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -62,7 +62,7 @@ pub(super) struct RawIssuer {
     /// Lifetime of X.509-SVIDs whose entry names none: "2s" to "366days", and no longer than ca_ttl.
     /// Default: "1h".
     pub(super) svid_ttl: Setting<String>,
-    /// Lifetime of the embedded CA: "10s" to "30y". Default: "1y".
+    /// Lifetime of the embedded CA: "1m" to "30y". Default: "1y".
     pub(super) ca_ttl: Setting<String>,
     /// Keys of X.509-SVIDs: "ec-p256" or "ec-p384", and "rsa-2048" in a build with the feature aws-lc-rs.
     /// Default: "ec-p256".

@@ -30,7 +30,8 @@ pub(super) struct Refused {
     pub(super) verifier: String,
 }
 
-/// Gives freed memory back to the system: the kernel's types are some twenty megabytes that are needed once.
+/// Gives freed memory back to the system: the kernel's types are some twenty megabytes that are needed once. The C library
+/// keeps them otherwise; jemalloc, where it is built in, gives them back by itself some seconds later.
 pub(super) fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it may be called at any time, by any thread.
