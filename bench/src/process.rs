@@ -49,6 +49,11 @@ impl Process {
         Ok(cpu)
     }
 
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(self.directory.join("fd"))?.count())
+    }
+
     /// How long its threads were ready to run while something else had their CPU.
     pub(crate) fn waited(&self) -> Result<Duration> {
         let mut waited = Duration::ZERO;

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, thread::sleep, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use vouch_bench::results;
 
 use super::{
@@ -27,6 +27,9 @@ use crate::{
 const AFTER_CONNECTING: Duration = Duration::from_millis(200);
 /// For tidying up behind a storm.
 const REST_LIMIT: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// What a server opens besides, or opened before it was started anew.
+const SPARE_DESCRIPTORS: usize = 16;
 /// Of a peer that is not ours, and of everybody who is compared with it.
 const GENTLE: u32 = 16;
 const DISTURBED: f64 = 0.1;
@@ -130,6 +133,7 @@ impl Storm {
     fn measure(self, server: &mut dyn Server, setup: &Setup, unanswered: u32) -> Result<results::Round> {
         let mut load = LoadProcess::start(setup)?;
         let (mut process, mut began) = (Process::of(server.pid())?, None);
+        let at_rest = process.descriptors()?;
         let (mut cpu, load_cpu) = (process.cpu()?, load.process.cpu()?);
         if self == Self::Restart {
             began = Some(server.restart()?);
@@ -143,7 +147,13 @@ impl Storm {
         sleep(AFTER_CONNECTING);
         let cpu = process.cpu()? - cpu;
         drop(load);
-        quiet(&process, Moment::now() + REST_LIMIT)?;
+        let deadline = Moment::now() + REST_LIMIT;
+        // Connections that are still there would be counted with the next ones.
+        while process.descriptors()? > at_rest + SPARE_DESCRIPTORS {
+            ensure!(Moment::now() < deadline, "it still holds connections after {REST_LIMIT:?}");
+            sleep(LOOK_EVERY);
+        }
+        quiet(&process, deadline)?;
 
         let zero = began.unwrap_or(connected.began);
         let each = |duration: Duration| micros(duration) / f64::from(setup.streams);
