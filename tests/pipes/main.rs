@@ -3,5 +3,6 @@
 mod comings_and_goings;
 mod crowd;
 mod heap;
+mod late_admission;
 mod slow_readers;
 mod storm;

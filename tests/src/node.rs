@@ -19,7 +19,7 @@ use tokio::{
 };
 use tonic::service::Routes;
 use vouch::{
-    attestation::{Attestor, AttestorConfig, Grade, PathRule, Peer, Selector},
+    attestation::{Attestor, AttestorConfig, Grade, PathRule, Peer, Selector, Witness},
     authority::{self, Authority, AuthorityConfig, AuthoritySource, KeyType, Signed, SvidRequest, Trust},
     caller::{Caller, Callers},
     decision::Decisions,
@@ -38,6 +38,8 @@ pub const STALLED: Duration = Duration::from_secs(30);
 /// Names in one request.
 pub const MAX_NAMES: usize = 128;
 pub const MAX_REQUEST: usize = 1 << 20;
+/// How long a first answer waits for a witness; longer than for an SVID.
+pub const PATIENCE: Duration = Duration::from_secs(8);
 /// How long a first answer waits for an SVID that is being issued.
 pub const ISSUE_WAIT: Duration = Duration::from_secs(5);
 
@@ -62,13 +64,22 @@ impl Node {
     /// # Panics
     /// When this process cannot be its own peer.
     pub fn start(paths: &[&str]) -> Self {
+        Self::beside(paths, vec![])
+    }
+
+    /// The same with `witnesses`, each of which has a say in one more entry.
+    ///
+    /// # Panics
+    /// When this process cannot be its own peer.
+    pub fn beside(paths: &[&str], witnesses: Vec<Arc<dyn Witness>>) -> Self {
         let issuer = Arc::new(Signers::new());
-        let (entries, receiver) = watch::channel(index(paths));
+        let kinds: Vec<_> = witnesses.iter().map(|witness| witness.kind()).collect();
+        let (entries, receiver) = watch::channel(index(paths, &kinds));
         let schedule = Schedule { at: 0.5, jitter: 0.1 };
         let (svids, owner) = SvidOwner::new(issuer.clone(), receiver, schedule, SystemTime::now());
         let owner = tokio::spawn(owner.run());
         let decisions = Arc::new(Decisions::new(1024));
-        let callers = Callers { attestor: Arc::new(attestor()), svids: svids.clone(), decisions };
+        let callers = Callers { attestor: Arc::new(attestor(witnesses)), svids: svids.clone(), decisions };
         let (ours, _theirs) = UnixStream::pair().expect("a pair of sockets");
         let peer = Peer::of(&OwnedFd::from(ours), None, Grade::Peercred).expect("this process is alive");
         let caller = Arc::new(callers.caller(peer));
@@ -104,7 +115,7 @@ impl Node {
 
     /// The entries are those of `paths` from now on.
     pub fn set_entries(&self, paths: &[&str]) {
-        self.entries.send_replace(index(paths));
+        self.entries.send_replace(index(paths, &[]));
     }
 
     /// The other authority signs from now on, and its bundle is the one to trust.
@@ -171,16 +182,16 @@ pub fn names() -> Names {
     Names::new(NamesConfig::default(), &TRUST_DOMAIN.parse().expect("a trust domain"))
 }
 
-fn index(paths: &[&str]) -> Arc<EntryIndex> {
-    let uid = nix::unistd::geteuid();
-    let entry = |path: &&str| {
-        RegistrationEntry::new(
-            EntryId::new(*path),
-            spiffe_id(path).parse().expect("a SPIFFE ID"),
-            vec![Selector::new("unix", format!("uid:{uid}"))],
-        )
+/// An entry of this uid for each of `paths`, and one that asks for a word of each of `kinds` besides.
+fn index(paths: &[&str], kinds: &[&str]) -> Arc<EntryIndex> {
+    let uid = Selector::new("unix", format!("uid:{}", nix::unistd::geteuid()));
+    let entry = |path: &str, selectors| {
+        let id = spiffe_id(path).parse().expect("a SPIFFE ID");
+        RegistrationEntry::new(EntryId::new(path), id, selectors)
     };
-    Arc::new(EntryIndex::new(paths.iter().map(entry)))
+    let plain = paths.iter().map(|path| entry(path, vec![uid.clone()]));
+    let asking = kinds.iter().map(|kind| entry(kind, vec![Selector::new(*kind, "its-word"), uid.clone()]));
+    Arc::new(EntryIndex::new(plain.chain(asking)))
 }
 
 fn sds() -> Sds {
@@ -219,11 +230,11 @@ fn limits() -> Limits {
     }
 }
 
-fn attestor() -> Attestor {
+fn attestor(witnesses: Vec<Arc<dyn Witness>>) -> Attestor {
     let config = AttestorConfig {
         path: PathRule::Verified,
         hash_size_limit: 0,
-        timeout: Duration::from_secs(5),
+        timeout: PATIENCE,
         in_flight: 8,
         in_flight_per_caller: 8,
         queued: MANY,
@@ -231,7 +242,7 @@ fn attestor() -> Attestor {
         rate: Rate::new(MANY, MANY),
         remembered: 16,
     };
-    Attestor::new(config, None, None, vec![])
+    Attestor::new(config, None, None, witnesses)
 }
 
 /// Two authorities, made once for the whole run: to make one costs more than a test of them.

@@ -80,6 +80,11 @@ impl Bell {
         rung
     }
 
+    /// Ends a turn whether it was rung or not, for a task that has another one.
+    pub(super) fn rest(&self) {
+        self.inside.store(false, Ordering::SeqCst);
+    }
+
     pub(super) fn ring(&self) {
         self.rung.store(true, Ordering::SeqCst);
         if !self.inside.load(Ordering::SeqCst) {

@@ -47,6 +47,9 @@ pub(super) const BROKEN: Outcome = Outcome { outcome: "shed", reason: "broken" }
 /// Up to so many calls, a connection keeps no room for more: most have one, or one for each secret.
 const FEW_CALLS: usize = 8;
 
+/// So often a turn goes round again because something rang inside. What rings each time must not keep the thread.
+const ROUNDS: usize = 16;
+
 pub(super) struct Session<'a, S> {
     front: &'a Front,
     connection: Connection<Wire<S>, Bytes>,
@@ -126,9 +129,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         is_stopping: impl Fn() -> bool,
     ) -> Poll<Outcome> {
         bell.enter(cx);
-        let waker = self.waker.clone();
+        let (task, waker) = (cx.waker(), self.waker.clone());
         let mut cx = Context::from_waker(&waker);
-        loop {
+        for _ in 0..ROUNDS {
             let now = Instant::now();
             let told = self.hear_news(now, &mut cx);
             if told {
@@ -148,6 +151,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 return Poll::Pending;
             }
         }
+        // Others have their turn before the next.
+        bell.rest();
+        task.wake_by_ref();
+        Poll::Pending
     }
 
     /// Cuts off the calls that are open: they ended as their connection did. What is still to be written may leave, but
@@ -173,14 +180,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         if together {
             self.valve.close();
         }
+        // Behind a frame of its own that it could not write, `h2` keeps what it has read.
+        let was_blocked = self.valve.blocked_since().is_some();
         let outcome = self.accept_calls(now, cx);
         if together && matches!(self.valve.open(cx), Poll::Ready(Err(_))) {
             return Some(Outcome::SERVED);
         }
-        let has_arrived = self.valve.take_arrived();
+        let has_arrived = self.valve.take_arrived() || was_blocked;
         if outcome.is_none() {
-            let at_rest = |open: &SdsCall<S>| open.call.deadline().is_none();
-            if !told || has_arrived || !self.calls.iter().all(at_rest) {
+            if !told || has_arrived || !self.calls.iter().all(SdsCall::is_at_rest) {
                 self.advance_calls(now, cx);
             }
             while !self.others.is_empty() {
@@ -341,7 +349,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         if is_up(idle_until) {
             return Some(if self.asked { Outcome::SERVED } else { Outcome::shed("first_request_timeout") });
         }
-        let of_calls = self.calls.iter().map(|open| open.call.deadline());
+        let of_calls = self.calls.iter().map(SdsCall::deadline);
         let next = of_calls.chain([blocked_until, self.leave_at, idle_until]).flatten().min();
         self.set_alarm(next.map_or(self.keepalive.next(), |next| next.min(self.keepalive.next())), now, cx);
         None
@@ -357,6 +365,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         if self.alarm.as_mut().poll(cx).is_ready() {
             self.waker.wake_by_ref();
         }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> SdsCall<S> {
+    /// When it has to be advanced though nothing has come. One that is being admitted waits for that alone.
+    fn deadline(&self) -> Option<Instant> {
+        if self.admission.is_some() { None } else { self.call.deadline() }
+    }
+
+    /// Only what comes from outside moves it.
+    fn is_at_rest(&self) -> bool {
+        self.admission.is_none() && self.call.deadline().is_none()
     }
 }
 
