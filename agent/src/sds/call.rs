@@ -262,8 +262,14 @@ impl<Q: RequestBytes, A: ResponseBytes> Call<Q, A> {
                         sds.metrics.nacks.inc();
                         if let Some(suppressed) = NACKS.line(std::time::Instant::now()) {
                             // Both are a stranger's words: escaped, so that no line of theirs passes for one of ours.
-                            let names = &request.names;
-                            tracing::warn!(?names, ?reason, suppressed, "Envoy refused a secret (E0801)");
+                            let (names, first) = (request.names.len(), request.names.first());
+                            tracing::warn!(
+                                names,
+                                ?first,
+                                ?reason,
+                                suppressed,
+                                "Envoy refused a secret (E0801)"
+                            );
                         }
                     }
                     subscription.on_request(request, identities, &sds.names)

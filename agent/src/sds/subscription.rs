@@ -8,6 +8,9 @@ use super::{
 };
 use crate::svid::Identities;
 
+/// Bytes of names in a denial. A SPIFFE ID of any length fits.
+const MAX_QUOTED: usize = 4096;
+
 /// What one stream has asked for and been told. Speaks xDS; touches no socket.
 #[derive(Debug, Default)]
 pub struct Subscription {
@@ -220,8 +223,20 @@ fn normal(mut names: Vec<String>) -> Vec<String> {
     names
 }
 
+/// Escaped, and so many that the client can read them: it chose them.
 fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" ")
+    let mut text = String::new();
+    for (at, name) in names.iter().enumerate() {
+        let name = format!("{name:?}");
+        if text.len() + name.len() > MAX_QUOTED {
+            return text + &format!("and {} more", names.len() - at);
+        }
+        text += &name;
+        if at + 1 < names.len() {
+            text.push(' ');
+        }
+    }
+    text
 }
 
 #[cfg(test)]

@@ -23,8 +23,9 @@ pub struct LogConfig {
 /// A second call has no effect.
 pub fn init(config: &LogConfig) {
     let level = config.level.to_string().to_lowercase();
+    // `h2` warns of a peer's mistakes, as often as the peer makes them.
     let filter = EnvFilter::try_from_env("VOUCH_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(format!("warn,vouch={level}")));
+        .unwrap_or_else(|_| EnvFilter::new(format!("warn,h2=error,vouch={level}")));
     let json = match config.format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Text => false,

@@ -183,6 +183,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..40)
 }
 
+#[test]
+fn a_denial_names_what_was_asked_for_as_far_as_anybody_reads() {
+    assert_eq!(quoted(&["a".into(), "b\n".into()]), r#""a" "b\n""#);
+    let longest = "x".repeat(crate::spiffe::MAX_ID_LEN);
+    assert_eq!(quoted(std::slice::from_ref(&longest)), format!("{longest:?}"));
+    let many = vec!["\u{1}".repeat(2048); 128];
+    assert_eq!(quoted(&many), "and 128 more");
+    let text = quoted(&[&["a".to_owned()][..], &many].concat());
+    assert_eq!(text, r#""a" and 128 more"#);
+}
+
 proptest! {
     /// Invariant 5 of the design: the newest state is reached, nothing unchanged is sent, generations never go
     /// back, and no nonce names two responses of one stream.
