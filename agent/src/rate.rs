@@ -59,6 +59,11 @@ impl Rate {
         *paid_until = after;
         Ok(wait)
     }
+
+    /// How long until somebody who has used more than was given may use anything.
+    pub fn owed(&self, paid_until: Instant, now: Instant) -> Duration {
+        paid_until.saturating_duration_since(now).saturating_sub(self.lead)
+    }
 }
 
 #[cfg(test)]

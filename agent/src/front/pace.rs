@@ -54,6 +54,11 @@ impl Pace {
         self.rate.reserve(&mut self.lock(), units, now, Duration::MAX).unwrap_or_default()
     }
 
+    /// How long nothing may be used, by no connection.
+    fn owed(&self, now: Instant) -> Duration {
+        self.rate.owed(*self.lock(), now)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Instant> {
         self.paid_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,7 +140,7 @@ impl<S> Paced<S> {
         let mut pause = Duration::ZERO;
         if units > self.credit {
             let paid = (units - self.credit).max(GRAIN);
-            pause = self.pace.pay(paid, time::Instant::now().into_std());
+            pause = self.pace.pay(paid, now());
             self.credit += paid;
         }
         self.credit -= units;
@@ -145,10 +150,18 @@ impl<S> Paced<S> {
             pause = REST;
         }
         if !pause.is_zero() {
-            self.turn = 0;
-            self.pause = Some(Box::pin(sleep(pause)));
+            self.rest(pause);
         }
     }
+
+    fn rest(&mut self, pause: Duration) {
+        self.turn = 0;
+        self.pause = Some(Box::pin(sleep(pause)));
+    }
+}
+
+fn now() -> Instant {
+    time::Instant::now().into_std()
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
@@ -158,9 +171,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Some(pause) = &mut this.pause {
-            ready!(pause.as_mut().poll(cx));
-            this.pause = None;
+        loop {
+            if let Some(pause) = &mut this.pause {
+                ready!(pause.as_mut().poll(cx));
+                this.pause = None;
+            }
+            // What is read is paid afterwards, so whoever begins with a new connection would always read something first.
+            let owed = if this.credit > 0 { Duration::ZERO } else { this.pace.owed(now()) };
+            if owed.is_zero() {
+                break;
+            }
+            this.rest(owed);
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.socket).poll_read(cx, buffer);
@@ -205,10 +226,6 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     use super::*;
-
-    fn now() -> Instant {
-        time::Instant::now().into_std()
-    }
 
     fn frame(kind: u8, length: u32) -> Vec<u8> {
         let mut bytes = length.to_be_bytes()[1..].to_vec();
@@ -277,6 +294,23 @@ mod tests {
         assert!(!hostile.owes_nothing(now()) && paused.get() > 0);
         let honest = read(Arc::new(Pace::new(rate, now())), preface_and(&[(1, 100); 20])).await;
         assert!(honest < Duration::from_millis(5), "{honest:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_connection_reads_nothing_before_the_debts_of_its_caller_are_paid() {
+        let pace = Arc::new(Pace::new(Rate::new(1_000, 1_000), now()));
+        // A thousand at once, and a second's worth more.
+        pace.pay(2_000, now());
+        for _ in 0..3 {
+            let (ours, mut theirs) = duplex(1 << 20);
+            theirs.write_all(&preface_and(&[(6, 8)])).await.unwrap();
+            let mut paced = Paced::new(ours, Arc::clone(&pace), Counter::default());
+            let owed = pace.owed(now());
+            assert!(!owed.is_zero());
+            let start = time::Instant::now();
+            paced.read_exact(&mut [0; 41]).await.unwrap();
+            assert!(start.elapsed() >= owed, "{:?} of {owed:?}", start.elapsed());
+        }
     }
 
     #[tokio::test(start_paused = true)]
