@@ -56,8 +56,15 @@ struct Memory {
     /// Counts up with each decision, made or repeated.
     clock: u64,
     by_age: BTreeMap<u64, DecisionId>,
-    by_uid: HashMap<u32, BTreeSet<u64>>,
+    by_uid: HashMap<u32, Own>,
     by_fingerprint: HashMap<u64, DecisionId>,
+    bytes: usize,
+}
+
+/// What is held of one uid.
+#[derive(Debug, Default)]
+struct Own {
+    ages: BTreeSet<u64>,
     bytes: usize,
 }
 
@@ -144,7 +151,7 @@ impl Memory {
         let (before, uid) = (std::mem::replace(&mut held.age, self.clock), ruling.applicant.uid);
         self.by_age.remove(&before);
         self.by_age.insert(self.clock, id);
-        let ages = self.by_uid.entry(uid).or_default();
+        let ages = &mut self.by_uid.entry(uid).or_default().ages;
         ages.remove(&before);
         ages.insert(self.clock);
         Some(id)
@@ -156,8 +163,9 @@ impl Memory {
         let share = (limit / SHARE).max(1);
         let mut dropped = 0;
         while self.held.len() >= limit || self.bytes + bytes > MAX_BYTES {
-            let own = self.by_uid.get(&uid).filter(|own| own.len() >= share);
-            let oldest = own.and_then(|own| own.first()).or_else(|| self.by_age.keys().next());
+            let has_its_share = |own: &&Own| own.ages.len() >= share || own.bytes >= MAX_BYTES / SHARE;
+            let own = self.by_uid.get(&uid).filter(has_its_share);
+            let oldest = own.and_then(|own| own.ages.first()).or_else(|| self.by_age.keys().next());
             let Some(oldest) = oldest.copied() else { break };
             self.drop_of_age(oldest);
             dropped += 1;
@@ -172,9 +180,10 @@ impl Memory {
             self.by_fingerprint.remove(&held.fingerprint);
         }
         let uid = held.decision.ruling.applicant.uid;
-        if let Some(ages) = self.by_uid.get_mut(&uid) {
-            ages.remove(&age);
-            if ages.is_empty() {
+        if let Some(own) = self.by_uid.get_mut(&uid) {
+            own.ages.remove(&age);
+            own.bytes -= held.bytes;
+            if own.ages.is_empty() {
                 self.by_uid.remove(&uid);
             }
         }
@@ -193,7 +202,9 @@ impl Memory {
         self.clock += 1;
         let age = self.clock;
         self.by_age.insert(age, id);
-        self.by_uid.entry(ruling.applicant.uid).or_default().insert(age);
+        let own = self.by_uid.entry(ruling.applicant.uid).or_default();
+        own.ages.insert(age);
+        own.bytes += bytes;
         self.by_fingerprint.insert(fingerprint, id);
         self.bytes += bytes;
         let decision = Decision { id, ruling: Arc::new(ruling), first_at: now, last_at: now, count: 1, cut };

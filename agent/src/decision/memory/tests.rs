@@ -142,8 +142,22 @@ fn whatever_is_recorded_the_books_agree() {
         decisions.record(ruling, at(u64::from(step)));
         let memory = decisions.lock();
         assert_eq!(memory.held.len(), memory.by_age.len());
-        assert_eq!(memory.held.len(), memory.by_uid.values().map(BTreeSet::len).sum::<usize>());
+        assert_eq!(memory.held.len(), memory.by_uid.values().map(|own| own.ages.len()).sum::<usize>());
+        assert_eq!(memory.bytes, memory.by_uid.values().map(|own| own.bytes).sum::<usize>());
         assert!(memory.by_fingerprint.len() <= memory.held.len() && memory.held.len() <= 16);
         assert_eq!(memory.bytes, memory.held.values().map(|held| held.bytes).sum::<usize>());
     }
+}
+
+#[test]
+fn a_uid_with_large_decisions_replaces_its_own() {
+    let decisions = Decisions::new(4096);
+    let other = decisions.record(denied(1, 2000), at(1));
+    for pid in 0..200 {
+        let mut large = denied(pid, 1000);
+        large.outcome = Outcome::Denied { asked: vec!["x".repeat(2048); 120] };
+        decisions.record(large, at(2));
+    }
+    assert!(decisions.get(other).is_some(), "another's is still there");
+    assert!(decisions.metrics().dropped.get() > 100);
 }
