@@ -2,9 +2,14 @@
 
 use std::{fmt, time::SystemTime};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use super::SpiffeId;
+
+const BEGIN: &str = "-----BEGIN PRIVATE KEY-----\n";
+const END: &str = "-----END PRIVATE KEY-----\n";
+const PEM_LINE: usize = 64;
 
 /// An unencrypted PKCS#8 private key in DER. Prints as `PrivateKey(..)` and is wiped on drop.
 #[derive(Clone)]
@@ -21,9 +26,18 @@ impl PrivateKey {
         &self.0
     }
 
-    /// PEM with the label `PRIVATE KEY`.
+    /// PEM with the label `PRIVATE KEY`. No part of it is left behind in a buffer that is not wiped.
     pub fn pem(&self) -> Zeroizing<String> {
-        Zeroizing::new(pem_of("PRIVATE KEY", std::slice::from_ref(&*self.0)))
+        let base64 = Zeroizing::new(STANDARD.encode(&*self.0));
+        let size = BEGIN.len() + base64.len() + base64.len().div_ceil(PEM_LINE) + END.len();
+        let mut text = Zeroizing::new(String::with_capacity(size));
+        text.push_str(BEGIN);
+        for start in (0..base64.len()).step_by(PEM_LINE) {
+            text.push_str(&base64[start..base64.len().min(start + PEM_LINE)]);
+            text.push('\n');
+        }
+        text.push_str(END);
+        text
     }
 }
 
@@ -67,4 +81,19 @@ impl X509Svid {
 pub(crate) fn pem_of(label: &str, ders: &[Vec<u8>]) -> String {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     ders.iter().map(|der| pem::encode_config(&pem::Pem::new(label, der.as_slice()), config)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_in_pem_is_what_others_write() {
+        for length in [0, 1, 47, 48, 49, 138, 1217] {
+            let der: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            let pem = PrivateKey::from_pkcs8(der.clone()).pem();
+            assert_eq!(*pem, pem_of("PRIVATE KEY", &[der]));
+            assert!(pem.capacity() <= pem.len() + 1, "it never had to grow");
+        }
+    }
 }
