@@ -106,7 +106,7 @@ fn never_goes_back(stage: &Stage, responses: &[DiscoveryResponse], what: &str) {
     for secret in responses.iter().flat_map(secrets) {
         let Some(pem) = chain(&secret) else { continue };
         let leaf = x509::certificates(&pem).remove(0);
-        let generation = stage.generations[&leaf];
+        let generation = stage.node.certificate_number(&leaf).expect("a certificate of this node");
         let before = newest.insert(secret.name.clone(), generation).unwrap_or(0);
         // `default` is another one's when an entry comes or goes.
         assert!(before <= generation || secret.name == "default", "{what}: {} went back", secret.name);

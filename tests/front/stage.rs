@@ -1,6 +1,6 @@
 //! Plays a script to the front and to the oracle at once.
 
-use std::{collections::HashMap, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use envoy_types::pb::{
     envoy::{
@@ -35,8 +35,6 @@ pub(crate) struct Stage {
     calm: bool,
     lines: Vec<Pair<Rc<Link>>>,
     pub(crate) calls: Vec<Call>,
-    /// When each certificate was made, by its bytes.
-    pub(crate) generations: HashMap<Vec<u8>, u64>,
     settled: bool,
     pings: [usize; CONNECTIONS],
 }
@@ -117,6 +115,7 @@ impl Side {
 impl Stage {
     pub(crate) async fn play(script: &Script) -> Self {
         let mut node = Node::start(&PATHS);
+        node.remember_certificates();
         let oracle = Oracle::start(std::sync::Arc::clone(&node.caller));
         let lines = script.lines.iter().map(|line| connect(&mut node, &oracle, line)).collect();
         let mut stage = Self {
@@ -126,7 +125,6 @@ impl Stage {
             calm: script.calm,
             lines,
             calls: Vec::new(),
-            generations: HashMap::new(),
             settled: true,
             pings: [0; CONNECTIONS],
         };
@@ -221,7 +219,6 @@ impl Stage {
                 for _ in 0..*versions {
                     self.node.rotate().await;
                     sleep(MOMENT).await;
-                    self.note_generations();
                 }
             }
             Step::Resume { stream } => {
@@ -239,7 +236,6 @@ impl Stage {
             Step::Pause => sleep(MOMENT).await,
             Step::Settle => {}
         }
-        self.note_generations();
     }
 
     fn open(&mut self, on: usize, names: &[Name], speaker: Speaker, fetches: bool) {
@@ -297,7 +293,6 @@ impl Stage {
     async fn settle(&mut self) {
         loop {
             sleep(MOMENT).await;
-            self.note_generations();
             let mut spoke = false;
             for call in self.calls.iter_mut().filter(|call| !call.over) {
                 let Call { front, oracle, names, speaker, .. } = call;
@@ -342,12 +337,6 @@ impl Stage {
         sleep(MOMENT).await;
         self.node.assert_nothing_is_left();
         self.node.stop().await;
-    }
-
-    fn note_generations(&mut self) {
-        for issued in self.node.svids.snapshot().svids.values() {
-            self.generations.insert(issued.svid.chain[0].clone(), issued.generation);
-        }
     }
 }
 

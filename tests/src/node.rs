@@ -1,6 +1,7 @@
 //! The agent's serving side in this process: authority, owner, callers and front, without a socket of its own.
 
 use std::{
+    collections::HashMap,
     os::{fd::OwnedFd, unix::fs::PermissionsExt as _, unix::net::UnixStream},
     sync::{Arc, LazyLock},
     time::{Duration, SystemTime},
@@ -111,6 +112,22 @@ impl Node {
     /// When that fails.
     pub async fn rotate(&self) -> usize {
         self.svids.rotate(Target::All).await.expect("a rotation")
+    }
+
+    /// Remembers each certificate that is made from now on.
+    ///
+    /// # Panics
+    /// When making one has panicked.
+    pub fn remember_certificates(&self) {
+        *self.issuer.made.lock().expect("no panic") = Some(HashMap::new());
+    }
+
+    /// Its place among those that were made, from one; `None` when it is none of them.
+    ///
+    /// # Panics
+    /// When making one has panicked.
+    pub fn certificate_number(&self, certificate: &[u8]) -> Option<usize> {
+        self.issuer.made.lock().expect("no panic").as_ref()?.get(certificate).copied()
     }
 
     /// The entries are those of `paths` from now on.
@@ -253,12 +270,14 @@ static AUTHORITIES: LazyLock<[(Authority, TempDir); 2]> = LazyLock::new(|| [auth
 struct Signers {
     trust: watch::Sender<Arc<Trust>>,
     current: std::sync::Mutex<usize>,
+    /// The place of each certificate among those that were made, where that is asked for.
+    made: std::sync::Mutex<Option<HashMap<Vec<u8>, usize>>>,
 }
 
 impl Signers {
     fn new() -> Self {
         let trust = watch::Sender::new(AUTHORITIES[0].0.trust().borrow().clone());
-        Self { trust, current: 0.into() }
+        Self { trust, current: 0.into(), made: None.into() }
     }
 
     fn change(&self) {
@@ -271,7 +290,11 @@ impl Signers {
 impl Issuer for Signers {
     fn issue(&self, request: &SvidRequest) -> Result<Signed, authority::Error> {
         let current = *self.current.lock().expect("no panic");
-        Issuer::issue(&AUTHORITIES[current].0, request)
+        let signed = Issuer::issue(&AUTHORITIES[current].0, request)?;
+        if let Some(made) = &mut *self.made.lock().expect("no panic") {
+            made.insert(signed.svid.chain[0].clone(), made.len() + 1);
+        }
+        Ok(signed)
     }
 
     fn trust(&self) -> watch::Receiver<Arc<Trust>> {
