@@ -7,8 +7,7 @@ use zeroize::Zeroizing;
 
 use super::SpiffeId;
 
-const BEGIN: &str = "-----BEGIN PRIVATE KEY-----\n";
-const END: &str = "-----END PRIVATE KEY-----\n";
+/// Characters of base64 on one line of PEM. Source: RFC 7468.
 const PEM_LINE: usize = 64;
 
 /// An unencrypted PKCS#8 private key in DER. Prints as `PrivateKey(..)` and is wiped on drop.
@@ -28,16 +27,7 @@ impl PrivateKey {
 
     /// PEM with the label `PRIVATE KEY`. No part of it is left behind in a buffer that is not wiped.
     pub fn pem(&self) -> Zeroizing<String> {
-        let base64 = Zeroizing::new(STANDARD.encode(&*self.0));
-        let size = BEGIN.len() + base64.len() + base64.len().div_ceil(PEM_LINE) + END.len();
-        let mut text = Zeroizing::new(String::with_capacity(size));
-        text.push_str(BEGIN);
-        for start in (0..base64.len()).step_by(PEM_LINE) {
-            text.push_str(&base64[start..base64.len().min(start + PEM_LINE)]);
-            text.push('\n');
-        }
-        text.push_str(END);
-        text
+        Zeroizing::new(pem_of("PRIVATE KEY", std::slice::from_ref(&*self.0)))
     }
 }
 
@@ -77,10 +67,22 @@ impl X509Svid {
     }
 }
 
-/// DER documents one after the other as PEM, each under `label`.
+/// DER documents one after the other as PEM, each under `label`. They may be keys: the text never moves while it is made,
+/// and what it is made of is wiped.
 pub(crate) fn pem_of(label: &str, ders: &[Vec<u8>]) -> String {
-    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-    ders.iter().map(|der| pem::encode_config(&pem::Pem::new(label, der.as_slice()), config)).collect()
+    let (begin, end) = (format!("-----BEGIN {label}-----\n"), format!("-----END {label}-----\n"));
+    let parts: Vec<_> = ders.iter().map(|der| Zeroizing::new(STANDARD.encode(der))).collect();
+    let size = |base64: &str| begin.len() + base64.len() + base64.len().div_ceil(PEM_LINE) + end.len();
+    let mut text = String::with_capacity(parts.iter().map(|base64| size(base64)).sum());
+    for base64 in &parts {
+        text.push_str(&begin);
+        for start in (0..base64.len()).step_by(PEM_LINE) {
+            text.push_str(&base64[start..base64.len().min(start + PEM_LINE)]);
+            text.push('\n');
+        }
+        text.push_str(&end);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -92,7 +94,8 @@ mod tests {
         for length in [0, 1, 47, 48, 49, 138, 1217] {
             let der: Vec<u8> = (0..length).map(|at| at as u8).collect();
             let pem = PrivateKey::from_pkcs8(der.clone()).pem();
-            assert_eq!(*pem, pem_of("PRIVATE KEY", &[der]));
+            let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+            assert_eq!(*pem, pem::encode_config(&pem::Pem::new("PRIVATE KEY", der), config));
             assert!(pem.capacity() <= pem.len() + 1, "it never had to grow");
         }
     }
