@@ -3,36 +3,36 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What each step cost, by its name.
 pub(super) type Steps = BTreeMap<String, Counts>;
 
 /// Of one run of one step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Counts {
     pub(super) allocations: u64,
     pub(super) bytes: u64,
     /// Where they are the same each time.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) instructions: Option<u64>,
 }
 
 /// Everything that was counted on one machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) compiler: String,
     pub(super) steps: Steps,
 }
 
 /// The record of each kind of processor.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Records(BTreeMap<String, Record>);
 
 impl Records {
     pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
-        let root: Map<String, Value> = serde_json::from_str(text)?;
-        let records = root.iter().map(|(arch, record)| Ok((arch.clone(), Record::parse(record)?)));
-        Ok(Self(records.collect::<anyhow::Result<_>>()?))
+        Ok(serde_json::from_str(text)?)
     }
 
     pub(super) fn get(&self, arch: &str) -> Option<&Record> {
@@ -44,34 +44,7 @@ impl Records {
     }
 
     pub(super) fn to_text(&self) -> anyhow::Result<String> {
-        let records = self.0.iter().map(|(arch, record)| (arch.clone(), record.to_json()));
-        let root: Map<String, Value> = records.collect();
-        Ok(serde_json::to_string_pretty(&root)? + "\n")
-    }
-}
-
-impl Record {
-    fn parse(record: &Value) -> anyhow::Result<Self> {
-        let compiler = record["compiler"].as_str().context("no compiler")?.to_owned();
-        let steps = record["steps"].as_object().context("no steps")?;
-        let steps = steps.iter().map(|(step, counts)| {
-            let count = |unit: &str| counts[unit].as_u64().with_context(|| format!("{step} has no {unit}"));
-            let (allocations, bytes) = (count("allocations")?, count("bytes")?);
-            let instructions = counts.get("instructions").map(|_| count("instructions")).transpose()?;
-            Ok((step.clone(), Counts { allocations, bytes, instructions }))
-        });
-        Ok(Self { compiler, steps: steps.collect::<anyhow::Result<_>>()? })
-    }
-
-    fn to_json(&self) -> Value {
-        let steps = self.steps.iter().map(|(step, counts)| {
-            let mut units = json!({ "allocations": counts.allocations, "bytes": counts.bytes });
-            if let Some(instructions) = counts.instructions {
-                units["instructions"] = instructions.into();
-            }
-            (step.clone(), units)
-        });
-        json!({ "compiler": self.compiler, "steps": Value::Object(steps.collect()) })
+        Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 }
 
