@@ -4,6 +4,7 @@
 
 mod cache;
 mod issuer;
+mod matched;
 mod owner;
 mod rotation;
 mod snapshot;
@@ -14,7 +15,10 @@ pub use cache::{Failure, RotateError, SvidCache, SvidStats, Target};
 pub use issuer::{Issuer, WithKeysAhead};
 pub use owner::{Check, SvidOwner};
 pub use rotation::Schedule;
-pub use snapshot::{Change, Encoded, Encodings, Holder, Identities, IssuedBundle, IssuedSvid, Snapshot};
+pub use snapshot::{
+    Change, Encoded, Encodings, Holder, Identities, IssuedBundle, IssuedSvid, Seen, Snapshot, Svids,
+    WeakIdentities,
+};
 pub use subscriber::Subscriber;
 
 #[cfg(test)]

@@ -55,14 +55,6 @@ async fn check(script: &Script) {
         nonces_are_new(call, &front, &what);
         never_goes_back(&stage, &front, &what);
         let status = ends_alike(call, &what);
-        println!(
-            "COV calm={} fetch={} front={} oracle={} end={:?}",
-            script.calm,
-            call.fetches,
-            front.len(),
-            oracle.len(),
-            call.front.stream(|s| s.end.clone())
-        );
         if script.calm && script.steps.iter().all(Step::is_one_change) {
             assert_eq!(seen(&front), seen(&oracle), "{what}");
         } else if call.fetches || !matches!(status, Some(Code::Ok)) {

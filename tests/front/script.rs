@@ -76,6 +76,9 @@ pub(crate) enum Step {
         on: usize,
     },
     Rotate,
+    RotateOne {
+        path: usize,
+    },
     ChangeAuthority,
     /// Which of [`PATHS`] have an entry from now on.
     Entries([bool; PATHS.len()]),
@@ -215,6 +218,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => stream.clone().prop_map(|stream| Step::Reset { stream }),
         1 => on.clone().prop_map(|on| Step::HangUp { on }),
         6 => Just(Step::Rotate),
+        3 => (0..PATHS.len()).prop_map(|path| Step::RotateOne { path }),
         1 => Just(Step::ChangeAuthority),
         1 => any::<[bool; PATHS.len()]>().prop_map(Step::Entries),
         2 => stream.clone().prop_map(|stream| Step::Stall { stream }),

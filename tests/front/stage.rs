@@ -201,6 +201,7 @@ impl Stage {
             }
             Step::HangUp { on } => self.hang_up(*on),
             Step::Rotate => _ = self.node.rotate().await,
+            Step::RotateOne { path } => self.node.rotate_one(PATHS[*path]).await,
             Step::ChangeAuthority => self.node.change_authority(),
             Step::Entries(which) => {
                 let paths: Vec<_> =

@@ -28,7 +28,7 @@ use vouch::{
     rate::Rate,
     registration::{EntryId, EntryIndex, RegistrationEntry},
     sds::{self, Names, NamesConfig, Sds},
-    svid::{Issuer, Schedule, SvidCache, SvidOwner, Target},
+    svid::{Issuer, RotateError, Schedule, SvidCache, SvidOwner, Target},
 };
 
 pub const TRUST_DOMAIN: &str = "example.org";
@@ -112,6 +112,18 @@ impl Node {
     /// When that fails.
     pub async fn rotate(&self) -> usize {
         self.svids.rotate(Target::All).await.expect("a rotation")
+    }
+
+    /// Replaces the SVID at `path`, if one is held.
+    ///
+    /// # Panics
+    /// When that fails, but for want of an entry.
+    pub async fn rotate_one(&self, path: &str) {
+        let id = spiffe_id(path).parse().expect("a SPIFFE ID");
+        match self.svids.rotate(Target::Id(id)).await {
+            Ok(_) | Err(RotateError::Unknown(_)) => {}
+            Err(error) => panic!("a rotation: {error}"),
+        }
     }
 
     /// Remembers each certificate that is made from now on.

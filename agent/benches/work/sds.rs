@@ -123,7 +123,7 @@ fn identities() -> Identities {
     let trust_domain = "example.org".parse().expect("a trust domain");
     let bundle = Bundle { trust_domain, x509_authorities: vec![vec![0xc3; 480]] };
     let bundle = IssuedBundle { bundle, generation: 1, encodings: Default::default() };
-    let (svids, bundle) = (vec![Arc::new(issued)], Arc::new(bundle));
+    let (svids, bundle) = (Arc::new([Arc::new(issued)].into_iter().collect()), Arc::new(bundle));
     Identities { svids, pending: 0, bundle, holder: Holder::Current }
 }
 

@@ -16,13 +16,16 @@ use crate::{
 /// Strangers may be denied as often as they like.
 static DENIED: Quiet = Quiet::new();
 
+/// Sorted by id.
+type Entries = Arc<[Arc<RegistrationEntry>]>;
+
 /// Of one call. Compares in some nanoseconds where nothing has changed, and takes down what has.
 #[derive(Debug)]
 pub struct Account {
     decisions: Arc<Decisions>,
     applicant: Arc<Applicant>,
     run: Arc<Run>,
-    told: Option<Vec<Arc<RegistrationEntry>>>,
+    told: Option<Entries>,
     /// What was lost last.
     lost: Option<(DecisionId, Vec<(EntryId, SpiffeId)>)>,
     /// Those of the process before its end.
@@ -36,18 +39,14 @@ impl Account {
     }
 
     /// The entries whose SVIDs the caller holds from `now` on, sorted by id, and what is known of it.
-    pub fn told<'e>(
-        &mut self,
-        entries: impl ExactSizeIterator<Item = &'e Arc<RegistrationEntry>> + Clone,
-        standing: &Standing,
-        now: SystemTime,
-    ) {
+    pub fn told(&mut self, held: &Entries, standing: &Standing, now: SystemTime) {
         let same = |one: &Arc<RegistrationEntry>, other: &Arc<RegistrationEntry>| {
             Arc::ptr_eq(one, other) || one.id == other.id && one.spiffe_id == other.spiffe_id
         };
-        let is_as_before = |told: &Vec<Arc<RegistrationEntry>>| {
-            told.len() == entries.len()
-                && told.iter().zip(entries.clone()).all(|(told, entry)| same(told, entry))
+        let is_as_before = |told: &Entries| {
+            Arc::ptr_eq(told, held)
+                || told.len() == held.len()
+                    && told.iter().zip(held.iter()).all(|(told, held)| same(told, held))
         };
         if self.told.as_ref().is_some_and(is_as_before) {
             return;
@@ -56,21 +55,20 @@ impl Account {
         if !standing.gone {
             self.selectors = Arc::clone(&standing.selectors);
         }
-        let held: Vec<_> = entries.cloned().collect();
         let without = |all: &[Arc<RegistrationEntry>], some: &[Arc<RegistrationEntry>]| -> Vec<_> {
-            all.iter()
-                .filter(|one| !some.iter().any(|other| same(one, other)))
-                .map(|entry| names(entry))
-                .collect()
+            let is_among = |one: &Arc<RegistrationEntry>| {
+                some.binary_search_by(|other| other.id.cmp(&one.id)).is_ok_and(|at| same(one, &some[at]))
+            };
+            all.iter().filter(|one| !is_among(one)).map(|entry| names(entry)).collect()
         };
-        let before = self.told.replace(held.clone());
+        let before = self.told.replace(Arc::clone(held));
         match before {
             None if held.is_empty() => {}
             None => {
                 self.record(Outcome::Served(held.iter().map(|entry| names(entry)).collect()), now);
             }
             Some(before) => {
-                let (lost, gained) = (without(&before, &held), without(&held, &before));
+                let (lost, gained) = (without(&before, held), without(held, &before));
                 if !lost.is_empty() {
                     let id = self.record(Outcome::Lost { identities: lost.clone(), change }, now);
                     self.say(id, "identity lost", change);
@@ -88,7 +86,7 @@ impl Account {
     pub fn denied(&mut self, asked: &[String], now: SystemTime) -> DecisionId {
         if let Some((id, lost)) = &self.lost {
             let was_lost = |name: &String| lost.iter().any(|(_, given)| given.as_str() == name);
-            let holds_nothing = self.told.as_ref().is_none_or(Vec::is_empty);
+            let holds_nothing = self.told.as_ref().is_none_or(|told| told.is_empty());
             if holds_nothing || !asked.is_empty() && asked.iter().all(was_lost) {
                 return *id;
             }
@@ -219,7 +217,7 @@ mod tests {
         let (a, b) = (Arc::new(entry("a")), Arc::new(entry("b")));
         let now = SystemTime::now();
         for held in [&[][..], &[&a], &[&a], &[&a, &b], &[&b], &[]] {
-            account.told(held.iter().copied(), &standing, now);
+            account.told(&held.iter().copied().cloned().collect(), &standing, now);
         }
         assert_eq!(words(&decisions), ["gained a", "gained b", "lost a", "lost b"]);
         let lost = account.denied(&[], now);
@@ -235,13 +233,13 @@ mod tests {
         let standing = Standing::new(Arc::clone(&account.selectors));
         let (a, b) = (Arc::new(entry("a")), Arc::new(entry("b")));
         let now = SystemTime::now();
-        account.told([&a, &b].into_iter(), &standing, now);
-        account.told([&b].into_iter(), &standing, now);
+        account.told(&[a, Arc::clone(&b)].into(), &standing, now);
+        account.told(&[b].into(), &standing, now);
         let of = |id: DecisionId| decisions.get(id).unwrap().ruling.outcome.word();
         assert_eq!(of(account.denied(&["spiffe://example.org/c".into()], now)), "denied");
         assert_eq!(of(account.denied(&["spiffe://example.org/a".into()], now)), "lost");
         let gone = Standing { gone: true, ..Standing::default() };
-        account.told(std::iter::empty(), &gone, now);
+        account.told(&[].into(), &gone, now);
         let known = decisions.get(account.denied(&["default".into()], now)).unwrap();
         assert!(matches!(known.ruling.outcome, Outcome::Lost { change: "exit", .. }), "{known:?}");
         assert!(!known.ruling.evidence.as_ref().unwrap().selectors.is_empty(), "those it had");

@@ -1,7 +1,7 @@
 //! Wakes a connection's task, except from inside of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -53,8 +53,10 @@ struct State {
 pub(super) struct Hung<'a> {
     bells: &'a Bells,
     number: u64,
-    /// Whose SVIDs it is rung for. `None` before the first are known.
-    entries: Option<Entries>,
+    /// What its connection matches. `None` before that is known.
+    matched: Option<Entries>,
+    /// Whose SVIDs it is rung for: some of these.
+    served: Entries,
 }
 
 impl Bell {
@@ -108,7 +110,11 @@ impl Bells {
     pub(super) fn hang(&self) -> (Arc<Bell>, Waker, Hung<'_>) {
         let bell = Arc::new(Bell::default());
         let number = self.lock().hang(&bell);
-        (Arc::clone(&bell), Waker::from(bell), Hung { bells: self, number, entries: None })
+        (
+            Arc::clone(&bell),
+            Waker::from(bell),
+            Hung { bells: self, number, matched: None, served: Entries::default() },
+        )
     }
 
     /// Rings after each publication for those whom it concerns, some at a time: these are served before the next are
@@ -169,15 +175,29 @@ impl Bells {
 }
 
 impl Hung<'_> {
-    /// From now on its bell is rung for SVIDs of `entries`, and for those alone.
-    pub(super) fn serve(&mut self, entries: &Entries) {
-        if self.entries.as_ref().is_some_and(|before| Arc::ptr_eq(before, entries)) {
+    /// Whether `matched` was what it was hung for last.
+    pub(super) fn is_for(&self, matched: &Entries) -> bool {
+        self.matched.as_ref().is_some_and(|before| Arc::ptr_eq(before, matched))
+    }
+
+    /// From now on its bell is rung for SVIDs of those of `matched` that bear one of `names`, all of them when that is
+    /// `None`, and for no others.
+    pub(super) fn serve(&mut self, matched: &Entries, names: Option<&HashSet<&str>>) {
+        let served = match names {
+            None => Arc::clone(matched),
+            Some(names) => {
+                let bears_one = |entry: &&Arc<RegistrationEntry>| names.contains(entry.spiffe_id.as_str());
+                matched.iter().filter(bears_one).cloned().collect()
+            }
+        };
+        self.matched = Some(Arc::clone(matched));
+        let before = std::mem::replace(&mut self.served, served);
+        if Arc::ptr_eq(&before, &self.served) {
             return;
         }
-        let before = self.entries.replace(Arc::clone(entries));
         let mut state = self.bells.lock();
-        state.forget(self.number, before.as_deref().unwrap_or_default());
-        for entry in entries.iter() {
+        state.forget(self.number, &before);
+        for entry in self.served.iter() {
             state.by_entry.entry(entry.id.clone()).or_default().insert(self.number);
         }
     }
@@ -207,7 +227,7 @@ impl Drop for Hung<'_> {
     fn drop(&mut self) {
         let mut state = self.bells.lock();
         state.bells.remove(&self.number);
-        state.forget(self.number, self.entries.as_deref().unwrap_or_default());
+        state.forget(self.number, &self.served);
     }
 }
 
@@ -271,12 +291,19 @@ mod tests {
         let bells = Bells::default();
         let (_, _, mut first) = bells.hang();
         let (_, _, mut second) = bells.hang();
-        first.serve(&both);
-        second.serve(&last);
+        first.serve(&both, None);
+        second.serve(&last, None);
         let ids: Vec<_> = entries.iter().map(|entry| entry.id.clone()).collect();
         assert_eq!(bells.served(&ids), [first.number, second.number]);
         assert_eq!(bells.served(&ids[..1]), [first.number]);
-        first.serve(&last);
+        assert!(first.is_for(&both) && !first.is_for(&last));
+        let of_last = HashSet::from([entries[1].spiffe_id.as_str()]);
+        first.serve(&both, Some(&of_last));
+        assert!(bells.served(&ids[..1]).is_empty());
+        assert_eq!(bells.served(&ids[1..]), [first.number, second.number]);
+        first.serve(&both, None);
+        assert_eq!(bells.served(&ids[..1]), [first.number]);
+        first.serve(&last, None);
         assert!(bells.served(&ids[..1]).is_empty());
         drop((first, second));
         assert!(bells.lock().by_entry.is_empty());

@@ -35,7 +35,7 @@ use crate::{
     attestation::Run,
     caller::{Caller, Failure},
     sds::{Call, Ended, Sds, transport::ResponseBytes},
-    svid::{Holder, Identities, Subscriber},
+    svid::{Holder, Identities, Subscriber, WeakIdentities},
 };
 
 const SDS_STREAM: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
@@ -59,6 +59,8 @@ pub(super) struct Session<'a, S> {
     /// Rings the bell of this connection.
     waker: Waker,
     hung: Hung<'a>,
+    /// A call has come or gone, or asks for other names, since the bell was hung.
+    refocused: bool,
     calls: Vec<SdsCall<S>>,
     /// Calls of tonic services.
     others: JoinSet<Outcome>,
@@ -85,7 +87,7 @@ struct SdsCall<S> {
 /// What the SDS calls of a connection are answered with.
 struct Reader {
     subscriber: Subscriber,
-    identities: Identities,
+    identities: WeakIdentities,
     learned: BoxFuture<'static, ()>,
 }
 
@@ -108,6 +110,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             place,
             waker,
             hung,
+            refocused: false,
             calls: Vec::new(),
             others: JoinSet::new(),
             reader: None,
@@ -147,6 +150,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             if let Some(outcome) = self.turn(told, now, &mut cx).or_else(|| self.overdue(now, &mut cx)) {
                 return Poll::Ready(outcome);
             }
+            self.focus();
+            // What was published since the look did not ring for what has come into focus only now.
             if !self.has_news() && !bell.leave() {
                 return Poll::Pending;
             }
@@ -218,7 +223,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     }
 
     fn begin(&mut self, mut request: Request<RecvStream>, respond: SendResponse<Bytes>, now: Instant) {
-        self.asked = true;
+        (self.asked, self.refocused) = (true, true);
         self.front.metrics.calls.inc();
         let admitted = self.front.limits.admit_head(request.headers()).and_then(|()| self.place.stream());
         let place = match admitted {
@@ -259,7 +264,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     /// Says whether the calls have to be told something.
     fn hear_news(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let Some(reader) = &mut self.reader else { return false };
-        let is_news = reader.refresh(cx, &mut self.hung);
+        let is_news = reader.refresh(cx);
         if reader.identities.holder != Holder::Current {
             self.leave(now);
         }
@@ -297,14 +302,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                     match &mut self.reader {
                         // It may have changed since the last call.
                         Some(reader) => {
-                            if reader.refresh(cx, &mut self.hung) {
+                            if reader.refresh(cx) {
                                 // The calls before this one have had their turn.
                                 self.waker.wake_by_ref();
                             }
                         }
                         None => {
                             let subscriber = self.caller.follow(&run);
-                            self.reader = Some(Box::new(Reader::new(subscriber, cx, &mut self.hung)));
+                            self.reader = Some(Box::new(Reader::new(subscriber, cx)));
                         }
                     }
                 }
@@ -317,8 +322,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         let Some(reader) = &mut self.reader else { return Poll::Pending };
         // What a call waits for comes with the connection, which has been polled and will be again.
         let mut connection_wakes = Context::from_waker(Waker::noop());
-        let sds = &self.front.sds;
-        let end = ready!(call.poll(sds, &reader.identities, now, &mut connection_wakes));
+        let (sds, identities) = (&self.front.sds, reader.identities(cx));
+        let polled = call.poll(sds, &identities, now, &mut connection_wakes);
+        self.refocused |= call.take_refocused();
+        let end = ready!(polled);
         Poll::Ready(match call.finish(sds, &end, &mut reader.subscriber) {
             Ended::Served => Outcome::SERVED,
             Ended::Refused(reason) => Outcome::refused(reason),
@@ -328,7 +335,22 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
 
     fn call_ended(&mut self, outcome: &Outcome, now: Instant) {
         self.front.metrics.call_ended(outcome);
+        self.refocused = true;
         self.idle_until = now + self.front.limits.idle_timeout;
+    }
+
+    /// Has the bell rung for the SVIDs that the calls can be told of.
+    fn focus(&mut self) {
+        let Some(matched) = self.reader.as_ref().and_then(|reader| reader.subscriber.entries()) else {
+            return;
+        };
+        if !self.refocused && self.hung.is_for(matched) {
+            return;
+        }
+        self.refocused = false;
+        let names: Option<Vec<_>> = self.calls.iter().map(|call| call.call.focus(&self.front.sds)).collect();
+        let names = names.map(|names| names.into_iter().flatten().map(String::as_str).collect());
+        self.hung.serve(matched, names.as_ref());
     }
 
     /// The outcome, when some time is up. Sees to it that the bell rings when the next one is.
@@ -381,9 +403,8 @@ impl<S: AsyncWrite + Unpin> SdsCall<S> {
 }
 
 impl Reader {
-    fn new(mut subscriber: Subscriber, cx: &mut Context<'_>, hung: &mut Hung<'_>) -> Self {
-        let identities = subscriber.current();
-        subscriber.entries().into_iter().for_each(|entries| hung.serve(entries));
+    fn new(mut subscriber: Subscriber, cx: &mut Context<'_>) -> Self {
+        let identities = (&subscriber.current()).into();
         let learned = Box::pin(subscriber.learned());
         let mut reader = Self { subscriber, identities, learned };
         reader.wait(cx);
@@ -391,20 +412,29 @@ impl Reader {
     }
 
     /// Says whether there is news.
-    fn refresh(&mut self, cx: &mut Context<'_>, hung: &mut Hung<'_>) -> bool {
+    fn refresh(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.subscriber.has_news() {
             return false;
         }
         let news = self.subscriber.look();
-        self.subscriber.entries().into_iter().for_each(|entries| hung.serve(entries));
         if self.subscriber.take_learned() {
             self.wait(cx);
         }
         let is_news = news.is_some();
         if let Some(identities) = news {
-            self.identities = identities;
+            self.identities = (&identities).into();
         }
         is_news
+    }
+
+    fn identities(&mut self, cx: &mut Context<'_>) -> Identities {
+        self.identities.upgrade().unwrap_or_else(|| {
+            // Another connection of this process has seen newer ones. The calls before this one have had their turn.
+            cx.waker().wake_by_ref();
+            let identities = self.subscriber.current();
+            self.identities = (&identities).into();
+            identities
+        })
     }
 
     /// Has the bell rung when more is learned of the process. Publications ring it anyway.

@@ -167,6 +167,22 @@ impl<Q: RequestBytes, A: ResponseBytes> Call<Q, A> {
         }
     }
 
+    /// The names of the SVIDs that alone can make an update of SVIDs matter here; `None` when any may.
+    pub fn focus(&self, sds: &Sds) -> Option<&[String]> {
+        match &self.kind {
+            Kind::Stream { subscription, .. } => subscription.focus(&sds.names),
+            Kind::Fetch { .. } => None,
+        }
+    }
+
+    /// Whether [`Self::focus`] may be another than when this was asked last.
+    pub fn take_refocused(&mut self) -> bool {
+        match &mut self.kind {
+            Kind::Stream { subscription, .. } => subscription.take_refocused(),
+            Kind::Fetch { .. } => false,
+        }
+    }
+
     /// When the call has to be polled again though nothing has come.
     pub fn deadline(&self) -> Option<Instant> {
         let stalled_at = self.has_something_to_send().then_some(self.stalled_at);

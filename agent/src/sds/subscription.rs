@@ -6,7 +6,7 @@ use super::{
     render::{Message, Resource, SECRET_TYPE, SvidName, compose},
     request::Request,
 };
-use crate::svid::Identities;
+use crate::svid::{Identities, Seen};
 
 /// Bytes of names in a denial. A SPIFFE ID of any length fits.
 const MAX_QUOTED: usize = 4096;
@@ -18,8 +18,12 @@ pub struct Subscription {
     names: Option<Vec<String>>,
     node: NodeFacts,
     sent: Option<Sent>,
-    /// What the last look at the identities found: see [`state`]. Empty when the next look is to be a whole one.
-    looked_at: Vec<u64>,
+    /// The identities at the last look. `None` when the next look is to be a whole one.
+    looked_at: Option<Seen>,
+    /// The generations of what was found for the names at the last look. Empty when that was not all.
+    found: Vec<u64>,
+    /// Whether [`Self::focus`] may be another than when this was asked last.
+    refocused: bool,
     /// The newest generation that was used as a nonce here.
     newest_generation: u64,
     /// Counts the nonces that are this stream's own.
@@ -82,7 +86,8 @@ impl Subscription {
         check_type(&request.type_url)?;
         if let Some(node) = request.node.filter(|node| *node != self.node) {
             self.node = node;
-            self.looked_at.clear();
+            self.looked_at = None;
+            self.found.clear();
         }
         let asked = normal(request.names);
         if self.names.as_ref().is_some_and(|names| *names == asked) {
@@ -95,12 +100,13 @@ impl Subscription {
         // A nonce of its own, so that a late ACK of the old list is not taken for one of the new.
         let nonce = if self.names.is_some() { Nonce::Own } else { Nonce::Shared };
         self.names = Some(asked);
+        self.refocused = true;
         self.answer(identities, names, nonce)
     }
 
     /// Fresh SVIDs or bundles; answers only when what was asked for has changed.
     pub fn on_update(&mut self, identities: &Identities, names: &Names) -> Result<Option<Message>, Denied> {
-        if self.names.is_none() || self.looked_at.iter().copied().eq(state(identities)) {
+        if self.names.is_none() || self.looked_at == Some(identities.seen()) {
             return Ok(None);
         }
         self.answer(identities, names, Nonce::Shared)
@@ -109,6 +115,17 @@ impl Subscription {
     /// What was asked for last.
     pub(super) fn names(&self) -> &[String] {
         self.names.as_deref().unwrap_or_default()
+    }
+
+    /// The names of the SVIDs that alone can make an update of SVIDs matter here; `None` when any may.
+    pub fn focus(&self, names: &Names) -> Option<&[String]> {
+        let asked = self.names.as_ref().filter(|asked| !asked.is_empty() && !self.found.is_empty())?;
+        // It stands for the first of all.
+        (!asked.contains(&names.config.default_svid)).then_some(asked)
+    }
+
+    pub fn take_refocused(&mut self) -> bool {
+        std::mem::take(&mut self.refocused)
     }
 
     /// Whether something was asked for and nothing answered yet: it is being issued.
@@ -122,15 +139,21 @@ impl Subscription {
         names: &Names,
         nonce: Nonce,
     ) -> Result<Option<Message>, Denied> {
-        self.looked_at.clear();
-        self.looked_at.extend(state(identities));
+        self.looked_at = Some(identities.seen());
+        let before = std::mem::take(&mut self.found);
         let asked = self.names.as_deref().unwrap_or_default();
         let resources = resolve(
             asked,
             identities,
             names,
             self.node.takes_spiffe_validator(names.config.disable_spiffe_validator),
-        )?;
+        )
+        .inspect_err(|_| self.refocused = true)?;
+        self.found = resources.iter().map(Resource::generation).collect();
+        self.refocused |= before.is_empty();
+        if matches!(nonce, Nonce::Shared) && self.found == before && self.sent.is_some() {
+            return Ok(None);
+        }
         let message = match (&resources[..], nonce) {
             ([only], Nonce::Shared) if only.generation() > self.newest_generation => {
                 let message = only.shared_message(names);
@@ -158,12 +181,6 @@ impl Subscription {
     fn was_sent(&self, message: &Message) -> bool {
         self.sent.as_ref().is_some_and(|sent| sent.version == message.version)
     }
-}
-
-/// Equal only when every answer would be.
-fn state(identities: &Identities) -> impl Iterator<Item = u64> {
-    let svids = identities.svids.iter().map(|issued| issued.generation);
-    svids.chain([identities.bundle.generation, identities.pending as u64])
 }
 
 /// Whether a response may carry the nonce that it has on every other stream.
@@ -209,7 +226,7 @@ fn resolve<'a>(
 
 /// The first SVID by entry id that bears this SPIFFE ID, or the first of all for the default name.
 fn svid<'a>(name: &str, identities: &'a Identities, names: &Names) -> Option<Resource<'a>> {
-    if let Some(issued) = identities.svids.iter().find(|issued| issued.svid.id.as_str() == name) {
+    if let Some(issued) = identities.svids.of(name) {
         return Some(Resource::Svid { issued, name: SvidName::SpiffeId });
     }
     let first = identities.svids.first().filter(|_| name == names.config.default_svid)?;

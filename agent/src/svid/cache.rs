@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{snapshot::Snapshot, subscriber::Subscriber, wants::Wants};
+use super::{matched::Matches, snapshot::Snapshot, subscriber::Subscriber, wants::Wants};
 use crate::{
     attestation::{SelectorSet, Standing},
     registration::EntryId,
@@ -29,6 +29,7 @@ pub(super) struct Shared {
     pub(super) snapshot: ArcSwap<Snapshot>,
     /// The generation of the newest snapshot, stored before it shows here.
     pub(super) published: watch::Sender<u64>,
+    pub(super) matches: Matches,
     pub(super) wants: Wants,
     pub(super) stats: ArcSwap<SvidStats>,
 }

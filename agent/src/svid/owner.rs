@@ -114,6 +114,7 @@ impl SvidOwner {
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(next.clone()),
             published: watch::Sender::new(generation),
+            matches: Default::default(),
             wants: Default::default(),
             stats: Default::default(),
         });

@@ -1,8 +1,14 @@
 //! What the serving side reads. Immutable, so a reader takes no lock.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, OnceLock},
+    borrow::Borrow,
+    collections::{HashMap, HashSet},
+    hash::{Hash, Hasher},
+    ops::Deref,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -51,15 +57,44 @@ pub struct IssuedBundle {
     pub encodings: Encodings,
 }
 
+/// SVIDs that one set of selectors earns, shared by all who have it. Sorted by entry id.
+#[derive(Debug)]
+pub struct Svids {
+    list: Box<[Arc<IssuedSvid>]>,
+    number: u64,
+    by_id: OnceLock<HashSet<ById>>,
+}
+
+/// An SVID that is found by its SPIFFE ID.
+#[derive(Debug)]
+struct ById(Arc<IssuedSvid>);
+
 /// What one set of selectors has earned at one moment.
 #[derive(Debug, Clone)]
 pub struct Identities {
-    /// Sorted by entry id. Envoy's `default` is the first.
-    pub svids: Vec<Arc<IssuedSvid>>,
+    /// Envoy's `default` is the first.
+    pub svids: Arc<Svids>,
     /// Entries that match but have no SVID yet.
     pub pending: usize,
     pub bundle: Arc<IssuedBundle>,
     pub holder: Holder,
+}
+
+/// [`Identities`] that let go of SVIDs which others have seen replaced.
+#[derive(Debug, Clone)]
+pub struct WeakIdentities {
+    svids: Weak<Svids>,
+    pending: usize,
+    bundle: Arc<IssuedBundle>,
+    pub holder: Holder,
+}
+
+/// Tells [`Identities`] that say the same from others, and keeps none of them. Those that differ may yet say the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    svids: u64,
+    bundle: u64,
+    pending: usize,
 }
 
 /// Whether a connection still speaks for its process.
@@ -83,6 +118,88 @@ pub struct Encoded {
     /// Equal for equal content, also across restarts. Tells nothing about a key.
     pub version: Arc<str>,
 }
+
+impl Identities {
+    pub fn seen(&self) -> Seen {
+        Seen { svids: self.svids.number, bundle: self.bundle.generation, pending: self.pending }
+    }
+}
+
+impl From<&Identities> for WeakIdentities {
+    fn from(identities: &Identities) -> Self {
+        let Identities { svids, pending, bundle, holder } = identities;
+        Self { svids: Arc::downgrade(svids), pending: *pending, bundle: Arc::clone(bundle), holder: *holder }
+    }
+}
+
+impl WeakIdentities {
+    pub fn upgrade(&self) -> Option<Identities> {
+        let svids = self.svids.upgrade()?;
+        Some(Identities {
+            svids,
+            pending: self.pending,
+            bundle: Arc::clone(&self.bundle),
+            holder: self.holder,
+        })
+    }
+}
+
+impl Svids {
+    /// Up to so many are searched one by one.
+    const FEW: usize = 8;
+
+    /// The first that bears this SPIFFE ID.
+    pub fn of(&self, id: &str) -> Option<&Arc<IssuedSvid>> {
+        if self.list.len() <= Self::FEW {
+            return self.list.iter().find(|issued| issued.svid.id.as_str() == id);
+        }
+        let by_id = self.by_id.get_or_init(|| {
+            let mut by_id = HashSet::with_capacity(self.list.len());
+            for issued in &self.list {
+                // One that is there already stays.
+                by_id.insert(ById(Arc::clone(issued)));
+            }
+            by_id
+        });
+        by_id.get(id).map(|ById(issued)| issued)
+    }
+}
+
+impl Deref for Svids {
+    type Target = [Arc<IssuedSvid>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.list
+    }
+}
+
+impl FromIterator<Arc<IssuedSvid>> for Svids {
+    fn from_iter<I: IntoIterator<Item = Arc<IssuedSvid>>>(svids: I) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        Self { list: svids.into_iter().collect(), number, by_id: OnceLock::new() }
+    }
+}
+
+impl Borrow<str> for ById {
+    fn borrow(&self) -> &str {
+        self.0.svid.id.as_str()
+    }
+}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.svid.id.as_str().hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.svid.id.as_str() == other.0.svid.id.as_str()
+    }
+}
+
+impl Eq for ById {}
 
 impl Encodings {
     /// How many encodings one SVID or bundle may have: one for each shape in which a stage serves it.

@@ -13,17 +13,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     cache::Shared,
-    snapshot::{Holder, Identities, Snapshot},
+    matched::Matched,
+    snapshot::{Holder, Identities, Seen, Snapshot},
 };
 use crate::{
     attestation::{SelectorSet, Standing},
     decision::Account,
-    registration::{EntryIndex, RegistrationEntry},
+    registration::RegistrationEntry,
 };
 
 /// Reads what its selectors earn, and says so to the owner by existing: what it matches is issued and renewed.
 ///
-/// While the same entries match, it takes no lock that a writer holds for long.
+/// What it reads is worked out once for all who have the same selectors. It takes no lock that a writer holds for long.
 #[derive(Debug)]
 pub struct Subscriber {
     shared: Arc<Shared>,
@@ -35,28 +36,9 @@ pub struct Subscriber {
     has_learned: bool,
     /// Takes down what is read.
     account: Option<Account>,
-    matched: Option<Matched>,
+    matched: Option<Arc<Matched>>,
     /// What was last returned.
-    returned: Option<Returned>,
-}
-
-/// Equal only when nobody could tell the difference.
-#[derive(Debug)]
-struct Returned {
-    /// The bundle's last.
-    generations: Vec<u64>,
-    pending: usize,
-    holder: Holder,
-}
-
-/// What the selectors match in one index, and from when to when.
-#[derive(Debug)]
-struct Matched {
-    index: Arc<EntryIndex>,
-    selectors: Arc<SelectorSet>,
-    entries: Arc<[Arc<RegistrationEntry>]>,
-    from: SystemTime,
-    until: Option<SystemTime>,
+    returned: Option<(Seen, Holder)>,
 }
 
 impl Subscriber {
@@ -170,20 +152,8 @@ impl Subscriber {
 
     /// Says whether `identities` are not what was returned before.
     fn note(&mut self, identities: &Identities) -> bool {
-        let svids = identities.svids.iter().map(|issued| issued.generation);
-        let generations = svids.chain([identities.bundle.generation]);
-        let (pending, holder) = (identities.pending, identities.holder);
-        let before = self.returned.get_or_insert_with(|| Returned { generations: vec![], pending, holder });
-        if before.pending == pending
-            && before.holder == holder
-            && before.generations.iter().copied().eq(generations.clone())
-        {
-            return false;
-        }
-        (before.pending, before.holder) = (pending, holder);
-        before.generations.clear();
-        before.generations.extend(generations);
-        true
+        let returned = Some((identities.seen(), identities.holder));
+        std::mem::replace(&mut self.returned, returned) != returned
     }
 
     fn read(&mut self, now: SystemTime) -> Identities {
@@ -194,66 +164,21 @@ impl Subscriber {
             self.has_learned |= standing.has_changed();
             Arc::clone(&standing)
         };
-        let entries = self.match_entries(&snapshot, &standing.selectors, now);
+        let before = self.matched.as_ref();
+        let matched = Matched::find(&self.shared, &snapshot, &standing.selectors, now, before);
+        let entries = &matched.entries;
         let holder = holder(&standing, &snapshot, entries, now);
-        let svids: Vec<_> = entries
-            .iter()
-            .filter_map(|entry| snapshot.svids.get(&entry.id))
-            .filter(|issued| now < issued.svid.not_after)
-            .cloned()
-            .collect();
+        let svids = matched.earned(&snapshot, now);
         let pending = entries.len() - svids.len();
         if holder != Holder::Current {
             self.over.cancel();
         }
         // What is pending is neither had nor lost.
         if let Some(account) = self.account.as_mut().filter(|_| pending == 0) {
-            account.told(svids.iter().map(|issued| &issued.entry), &standing, now);
+            account.told(entries, &standing, now);
         }
+        self.matched = Some(matched);
         Identities { pending, svids, bundle: snapshot.bundle.clone(), holder }
-    }
-
-    fn match_entries(
-        &mut self,
-        snapshot: &Snapshot,
-        selectors: &Arc<SelectorSet>,
-        now: SystemTime,
-    ) -> &[Arc<RegistrationEntry>] {
-        if !self.matched.as_ref().is_some_and(|matched| matched.holds(&snapshot.index, selectors, now)) {
-            let new = Matched {
-                entries: snapshot.index.matching(selectors, now).into(),
-                index: snapshot.index.clone(),
-                selectors: Arc::clone(selectors),
-                from: now,
-                until: snapshot.index.next_expiry(now),
-            };
-            let old = self.matched.replace(new);
-            let ids = |matched: &Option<Matched>| -> Vec<_> {
-                matched.iter().flat_map(|matched| &*matched.entries).map(|entry| entry.id.clone()).collect()
-            };
-            let (old, new) = (ids(&old), ids(&self.matched));
-            if old != new {
-                self.shared.wants.replace(old.iter(), new.iter());
-            }
-        }
-        self.entries().map_or(&[], |entries| entries)
-    }
-}
-
-impl Matched {
-    fn holds(&self, index: &Arc<EntryIndex>, selectors: &Arc<SelectorSet>, now: SystemTime) -> bool {
-        Arc::ptr_eq(&self.index, index)
-            && Arc::ptr_eq(&self.selectors, selectors)
-            && self.from <= now
-            && self.until.is_none_or(|until| now < until)
-    }
-}
-
-impl Drop for Subscriber {
-    fn drop(&mut self) {
-        if let Some(matched) = &self.matched {
-            self.shared.wants.replace(matched.entries.iter().map(|entry| &entry.id), std::iter::empty());
-        }
     }
 }
 

@@ -9,9 +9,9 @@ use tokio::sync::Notify;
 
 use crate::registration::EntryId;
 
-/// Counts of subscribers by entry. The lock is held for a few map operations and never across an await.
+/// Counts of users by entry: sets of selectors that somebody reads. The lock is held for a few map operations and never across an await.
 ///
-/// Bounded by the entries of the index: a subscriber counts only what it matches.
+/// Bounded by the entries of the index: only what matches is counted.
 #[derive(Debug, Default)]
 pub(super) struct Wants {
     state: Mutex<State>,
@@ -26,32 +26,35 @@ struct State {
 }
 
 impl Wants {
-    /// One subscriber that used `old` now uses `new`.
-    pub(super) fn replace<'a>(
-        &self,
-        old: impl Iterator<Item = &'a EntryId>,
-        new: impl Iterator<Item = &'a EntryId>,
-    ) {
-        let mut state = self.lock();
-        // New before old, so that what is in both does not pass through zero.
-        for id in new {
-            *state.users.entry(id.clone()).or_default() += 1;
-            state.dirty.insert(id.clone());
-        }
-        for id in old {
-            if let Some(users) = state.users.get_mut(id) {
-                *users -= 1;
-                if *users == 0 {
-                    state.users.remove(id);
+    /// One more uses these.
+    pub(super) fn add(&self, ids: &[EntryId]) {
+        self.change(ids, |users, id| *users.entry(id.clone()).or_default() += 1);
+    }
+
+    /// One uses these no more. Whoever now uses others in their place has added those before, so that what is in both
+    /// does not pass through zero.
+    pub(super) fn remove(&self, ids: &[EntryId]) {
+        self.change(ids, |users, id| {
+            if let Some(count) = users.get_mut(id) {
+                *count -= 1;
+                if *count == 0 {
+                    users.remove(id);
                 }
             }
+        });
+    }
+
+    fn change(&self, ids: &[EntryId], change: impl Fn(&mut HashMap<EntryId, usize>, &EntryId)) {
+        if ids.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        for id in ids {
+            change(&mut state.users, id);
             state.dirty.insert(id.clone());
         }
-        let woke = !state.dirty.is_empty();
         drop(state);
-        if woke {
-            self.changed.notify_one();
-        }
+        self.changed.notify_one();
     }
 
     /// What changed since the last call, with its users.

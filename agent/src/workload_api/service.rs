@@ -166,7 +166,7 @@ fn svids(identities: &Identities) -> X509svidResponse {
     let bundle = identities.bundle.bundle.concatenated_der();
     let mut hints: Vec<&str> = vec![];
     let mut svids = vec![];
-    for issued in &identities.svids {
+    for issued in identities.svids.iter() {
         let hint = &*issued.entry.hint;
         // Workload API §5.2.1: a hint is unique in a response. By entry id, the first keeps it.
         if !hint.is_empty() && hints.contains(&hint) {

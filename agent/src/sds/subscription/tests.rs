@@ -41,6 +41,7 @@ fn bundle(roots: &[u8], generation: u64) -> Arc<IssuedBundle> {
 }
 
 fn identities(svids: Vec<Arc<IssuedSvid>>) -> Identities {
+    let svids = Arc::new(svids.into_iter().collect());
     Identities { svids, pending: 0, bundle: bundle(&[1], 1), holder: Holder::Current }
 }
 
@@ -209,11 +210,12 @@ proptest! {
             let current = sent.as_ref().map(|sent| sent.nonce.to_string()).unwrap_or_default();
             let answer = match step {
                 Step::Svids(wanted) => {
-                    have.svids = wanted.iter().map(|(entry, serial)| {
+                    let mut svids: Vec<_> = wanted.iter().map(|(entry, serial)| {
                         generation += 1;
                         svid(&format!("e{entry}"), &format!("w{entry}"), *serial, generation)
                     }).collect();
-                    have.svids.sort_by(|a, b| a.entry.id.cmp(&b.entry.id));
+                    svids.sort_by(|a, b| a.entry.id.cmp(&b.entry.id));
+                    have.svids = Arc::new(svids.into_iter().collect());
                     stream.on_update(&have, &names).unwrap()
                 }
                 Step::Roots(roots) => {

@@ -72,7 +72,7 @@ async fn without_keys_the_rest_is_pending_until_there_are_some() {
     finish_chunk(&mut owner).await;
     let all = subscriber.current();
     assert_eq!((all.svids.len(), all.pending), (3, 0));
-    assert!(all.svids.iter().zip(&first.svids).all(|(now, then)| now.generation == then.generation));
+    assert!(all.svids.iter().zip(first.svids.iter()).all(|(now, then)| now.generation == then.generation));
 }
 
 #[tokio::test]

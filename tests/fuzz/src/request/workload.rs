@@ -19,7 +19,8 @@ static WORKLOAD: LazyLock<(Identities, Names)> = LazyLock::new(|| {
     let names = Names::new(NamesConfig::default(), &trust_domain);
     let bundle = Bundle { trust_domain, x509_authorities: vec![vec![1; 200]] };
     let bundle = Arc::new(IssuedBundle { bundle, generation: 1, encodings: Default::default() });
-    let svids = vec![svid("spiffe://example.org/web", 2), svid("spiffe://example.org/db", 3)];
+    let svids = [svid("spiffe://example.org/web", 2), svid("spiffe://example.org/db", 3)];
+    let svids = Arc::new(svids.into_iter().collect());
     (Identities { svids, pending: 0, bundle, holder: Holder::Current }, names)
 });
 
