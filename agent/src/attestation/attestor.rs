@@ -55,7 +55,7 @@ pub struct AttestorConfig {
 
 /// As long as somebody who waits for it is there.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
-/// A record that is no older is as good as a look.
+/// A record that is no older is as good as a look, and so is a look that another connection of the process had.
 const FRESH: Duration = Duration::from_millis(1);
 
 /// What was learned of one process.
@@ -191,7 +191,10 @@ impl Attestor {
             return Err(error);
         }
         // It may have changed between its connect() and now, and nobody looks at one that nobody uses.
-        if known && peer.record().is_none_or(|record| age(record) > FRESH) {
+        let is_fresh = |at: Duration| since_boot().saturating_sub(at) <= FRESH;
+        let was_seen =
+            |record: &Task| is_fresh(record.recorded_at) || run.found_unchanged_at().is_some_and(is_fresh);
+        if known && !peer.record().is_some_and(was_seen) {
             self.judge(&run).await;
         }
         peer.check_alive()?;
@@ -303,10 +306,6 @@ impl Attestor {
             }
         });
     }
-}
-
-fn age(record: &Task) -> Duration {
-    since_boot().saturating_sub(record.recorded_at)
 }
 
 async fn tell_late(run: Weak<Run>, work: JoinHandle<()>, draft: Arc<Draft>) {

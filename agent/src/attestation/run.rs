@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::{OnceCell, watch};
@@ -32,7 +33,8 @@ pub struct Run {
     peer: Option<Weak<Peer>>,
     /// Whom limits count.
     pub(super) caller: CallerKey,
-    pub(super) judging: tokio::sync::Mutex<()>,
+    /// Held by the one who judges it: when the last look began that found nothing new. Time since boot.
+    pub(super) judging: tokio::sync::Mutex<Option<Duration>>,
     /// Somebody waits to judge it, and has not looked yet.
     summoned: AtomicBool,
     /// Set once the local facts are learned.
@@ -112,6 +114,12 @@ impl Run {
     /// Whether a judge is to be sent for: not while one waits who has not looked yet.
     pub(super) fn summon(&self) -> bool {
         !self.summoned.swap(true, Ordering::AcqRel)
+    }
+
+    /// When the last look began, unless it found something or somebody has reason to look again. Time since boot.
+    pub(super) fn found_unchanged_at(&self) -> Option<Duration> {
+        let found = *self.judging.try_lock().ok()?;
+        found.filter(|_| !self.summoned.load(Ordering::Acquire))
     }
 
     /// A judge begins to look.

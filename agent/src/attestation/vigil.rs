@@ -20,7 +20,7 @@ use super::{
     look::Look,
     run::{Run, is_of_executable},
 };
-use crate::kernel::{KernelEvent, Task};
+use crate::kernel::{KernelEvent, Task, since_boot};
 
 /// How often every process that is connected is looked at.
 const SWEEP: Duration = Duration::from_millis(500);
@@ -83,11 +83,13 @@ impl Attestor {
 
     /// Looks at one process, and takes from its connections what is not true any more.
     pub(super) async fn judge(&self, run: &Arc<Run>) {
-        let _one_at_a_time = run.judging.lock().await;
+        let mut found_unchanged = run.judging.lock().await;
         run.looked_at();
+        *found_unchanged = None;
         if run.is_gone() {
             return;
         }
+        let began = since_boot();
         let Some(look) = self.learner.look(&run.about).filter(|_| !run.has_ended()) else {
             run.end();
             self.runs.forget(run);
@@ -99,6 +101,7 @@ impl Attestor {
             if !run.is_settled() {
                 run.is_as_it_was();
             }
+            *found_unchanged = Some(began);
             return;
         }
         self.metrics.changed(news.word());

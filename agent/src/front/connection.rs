@@ -2,7 +2,9 @@
 
 use std::{
     future::poll_fn,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
+    task::Poll,
     time::Duration,
 };
 
@@ -71,7 +73,18 @@ async fn shake_hands<'a, S: AsyncRead + AsyncWrite + Unpin>(
         .max_local_error_reset_streams(Some(limits.local_resets));
     let socket = Paced::new(socket, place.pace(), front.metrics.paused.clone());
     let (socket, valve) = wire(socket);
-    let mut connection = match timeout(limits.preface_timeout, builder.handshake(socket)).await {
+    // To a peer that has spoken already our settings go with its first answer.
+    valve.close();
+    let mut handshake = pin!(builder.handshake(socket));
+    let shaken = match poll_fn(|cx| Poll::Ready(handshake.as_mut().poll(cx))).await {
+        Poll::Ready(shaken) => Ok(shaken),
+        Poll::Pending => {
+            // What does not leave now leaves before the next that is written.
+            let _ = poll_fn(|cx| Poll::Ready(valve.open(cx))).await;
+            timeout(limits.preface_timeout, handshake).await
+        }
+    };
+    let mut connection = match shaken {
         Ok(Ok(connection)) => connection,
         Ok(Err(_)) => return Err(Outcome::refused("not_http2")),
         Err(_) => return Err(Outcome::shed("preface_timeout")),

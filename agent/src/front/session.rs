@@ -132,13 +132,28 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         is_stopping: impl Fn() -> bool,
     ) -> Poll<Outcome> {
         bell.enter(cx);
-        let (task, waker) = (cx.waker(), self.waker.clone());
-        let mut cx = Context::from_waker(&waker);
+        let waker = self.waker.clone();
+        let mut inside = Context::from_waker(&waker);
+        let outcome = self.rounds(&mut inside, cx.waker(), bell, is_stopping);
+        // In its first turn everything was held back.
+        if self.valve.is_closed() && matches!(self.valve.open(&mut inside), Poll::Ready(Err(_))) {
+            return Poll::Ready(Outcome::SERVED);
+        }
+        outcome
+    }
+
+    fn rounds(
+        &mut self,
+        cx: &mut Context<'_>,
+        task: &Waker,
+        bell: &Bell,
+        is_stopping: impl Fn() -> bool,
+    ) -> Poll<Outcome> {
         for _ in 0..ROUNDS {
             let now = Instant::now();
-            let told = self.hear_news(now, &mut cx);
+            let told = self.hear_news(now, cx);
             if told {
-                self.advance_calls(now, &mut cx);
+                self.advance_calls(now, cx);
             }
             // What the calls have written leaves in this turn. Whoever else has rung is heard from here on, but for news,
             // which is looked for once more. An alarm that rang is over by the clock that is read next.
@@ -147,7 +162,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             if is_stopping() {
                 return Poll::Ready(Outcome::SERVED);
             }
-            if let Some(outcome) = self.turn(told, now, &mut cx).or_else(|| self.overdue(now, &mut cx)) {
+            if let Some(outcome) = self.turn(told, now, cx).or_else(|| self.overdue(now, cx)) {
                 return Poll::Ready(outcome);
             }
             self.focus();
@@ -181,7 +196,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     /// The outcome, when there is no more connection. `told`: the calls have been advanced in this turn.
     fn turn(&mut self, told: bool, now: Instant, cx: &mut Context<'_>) -> Option<Outcome> {
         // One call's frame leaves as it is; those of several leave together.
-        let together = self.calls.len() + self.others.len() > 1;
+        let together = self.calls.len() + self.others.len() > 1 && !self.valve.is_closed();
         if together {
             self.valve.close();
         }

@@ -72,6 +72,10 @@ impl<S: AsyncWrite + Unpin> Valve<S> {
         state.push(cx)
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.0).closed
+    }
+
     /// Whether bytes of the peer, or its end, have come since this was last asked.
     pub(super) fn take_arrived(&self) -> bool {
         std::mem::take(&mut lock(&self.0).arrived)

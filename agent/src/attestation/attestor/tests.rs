@@ -87,6 +87,26 @@ async fn nothing_is_judged_again_while_nothing_changes() {
     assert_eq!(attestor.metrics().attested.get(), 1);
 }
 
+#[tokio::test]
+async fn a_look_serves_other_connections_unless_there_is_reason_for_another() {
+    let attestor = Arc::new(attestor(vec![]));
+    let (_open, peer) = ourselves();
+    let run = attestor.attest(&peer).await.unwrap();
+    let started = since_boot();
+    attestor.judge(&run).await;
+    assert!(run.found_unchanged_at().is_some_and(|at| started <= at && at <= since_boot()));
+    assert!(run.summon(), "an event has come");
+    assert_eq!(run.found_unchanged_at(), None);
+    attestor.judge(&run).await;
+    assert!(run.found_unchanged_at().is_some());
+    let judging = run.judging.lock().await;
+    assert_eq!(run.found_unchanged_at(), None);
+    drop(judging);
+    run.end();
+    attestor.judge(&run).await;
+    assert_eq!(run.found_unchanged_at(), None);
+}
+
 /// Says nothing until it is told to, and counts how often it was asked.
 #[derive(Debug, Default)]
 struct Shy {
