@@ -1,6 +1,12 @@
 //! SPIFFE IDs and trust domains.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    borrow::Borrow,
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
+    sync::Arc,
+};
 
 /// Longest SPIFFE ID in bytes that is made or accepted. SPIFFE-ID §2.3 asks for support of this much.
 pub const MAX_ID_LEN: usize = 2048;
@@ -14,7 +20,7 @@ const SCHEME: &str = "spiffe://";
 pub struct TrustDomain(Arc<str>);
 
 /// The name of a workload, such as `spiffe://example.org/web`, or of a trust domain: `spiffe://example.org`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SpiffeId {
     text: Arc<str>,
     /// Bytes before the path: scheme and trust domain.
@@ -137,6 +143,19 @@ impl fmt::Display for TrustDomain {
 impl fmt::Debug for TrustDomain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TrustDomain({})", self.0)
+    }
+}
+
+/// As its text: the path begins where the text says.
+impl Hash for SpiffeId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl Borrow<str> for SpiffeId {
+    fn borrow(&self) -> &str {
+        &self.text
     }
 }
 

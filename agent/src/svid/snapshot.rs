@@ -1,9 +1,7 @@
 //! What the serving side reads. Immutable, so a reader takes no lock.
 
 use std::{
-    borrow::Borrow,
-    collections::{HashMap, HashSet},
-    hash::{Hash, Hasher},
+    collections::HashMap,
     ops::Deref,
     sync::{
         Arc, OnceLock, Weak,
@@ -15,7 +13,7 @@ use bytes::Bytes;
 
 use crate::{
     registration::{EntryId, EntryIndex, RegistrationEntry},
-    spiffe::{Bundle, X509Svid},
+    spiffe::{Bundle, SpiffeId, X509Svid},
 };
 
 /// Everything that may be served at one moment.
@@ -62,12 +60,9 @@ pub struct IssuedBundle {
 pub struct Svids {
     list: Box<[Arc<IssuedSvid>]>,
     number: u64,
-    by_id: OnceLock<HashSet<ById>>,
+    /// Places in the list.
+    by_id: OnceLock<HashMap<SpiffeId, usize>>,
 }
-
-/// An SVID that is found by its SPIFFE ID.
-#[derive(Debug)]
-struct ById(Arc<IssuedSvid>);
 
 /// What one set of selectors has earned at one moment.
 #[derive(Debug, Clone)]
@@ -154,14 +149,11 @@ impl Svids {
             return self.list.iter().find(|issued| issued.svid.id.as_str() == id);
         }
         let by_id = self.by_id.get_or_init(|| {
-            let mut by_id = HashSet::with_capacity(self.list.len());
-            for issued in &self.list {
-                // One that is there already stays.
-                by_id.insert(ById(Arc::clone(issued)));
-            }
-            by_id
+            // Of those that bear the same the first comes last, and stays.
+            let places = self.list.iter().enumerate().rev();
+            places.map(|(place, issued)| (issued.svid.id.clone(), place)).collect()
         });
-        by_id.get(id).map(|ById(issued)| issued)
+        by_id.get(id).map(|place| &self.list[*place])
     }
 }
 
@@ -180,26 +172,6 @@ impl FromIterator<Arc<IssuedSvid>> for Svids {
         Self { list: svids.into_iter().collect(), number, by_id: OnceLock::new() }
     }
 }
-
-impl Borrow<str> for ById {
-    fn borrow(&self) -> &str {
-        self.0.svid.id.as_str()
-    }
-}
-
-impl Hash for ById {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.svid.id.as_str().hash(state);
-    }
-}
-
-impl PartialEq for ById {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.svid.id.as_str() == other.0.svid.id.as_str()
-    }
-}
-
-impl Eq for ById {}
 
 impl Encodings {
     /// How many encodings one SVID or bundle may have: one for each shape in which a stage serves it.
