@@ -183,6 +183,12 @@ impl Message {
             let Some(open) = self.open.last_mut() else { return Ok(true) };
             match &mut self.expect {
                 Expect::Tag(varint) => {
+                    if varint.is_empty() {
+                        open.pass_over(data);
+                        if open.left == 0 {
+                            continue;
+                        }
+                    }
                     let Some(tag) = open.varint(varint, data)? else { return Ok(false) };
                     self.expect = open.after_tag(tag)?;
                 }
@@ -309,7 +315,43 @@ impl Message {
     }
 }
 
+impl Level {
+    /// The fields that are of use, one bit for each.
+    fn wanted(self) -> u16 {
+        let fields: &[u32] = match self {
+            Self::Request => &[1, 2, 3, 4, 5, 6],
+            Self::Node => &[3, 8],
+            Self::Metadata => &[1],
+            Self::Status => &[1, 2],
+        };
+        fields.iter().fold(0, |bits, field| bits | 1 << field)
+    }
+}
+
 impl Open {
+    /// Passes over what nobody needs as long as it lies there whole, field by field: most of an Envoy's `Node` are its
+    /// hundreds of extensions. Whatever is not plain is left to the long way.
+    fn pass_over(&mut self, data: &mut &[u8]) {
+        let wanted = self.level.wanted();
+        let here = data.len().min(self.left);
+        let mut bytes = &data[..here];
+        while let [tag @ 0x08..=0x7f, rest @ ..] = bytes {
+            if tag & 7 != 2 || wanted >> (tag >> 3) & 1 != 0 {
+                break;
+            }
+            let (length, rest) = match rest {
+                [length @ ..=0x7f, rest @ ..] => (usize::from(*length), rest),
+                [low, high @ ..=0x7f, rest @ ..] => (usize::from(low & 0x7f) | usize::from(*high) << 7, rest),
+                _ => break,
+            };
+            let Some(rest) = rest.get(length..) else { break };
+            bytes = rest;
+        }
+        let passed = here - bytes.len();
+        take(data, passed);
+        self.left -= passed;
+    }
+
     fn varint(&mut self, varint: &mut Varint, data: &mut &[u8]) -> Result<Option<u64>, ReadError> {
         while self.left > 0 {
             let [byte] = *take(data, 1) else { return Ok(None) };

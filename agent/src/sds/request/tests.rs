@@ -144,6 +144,27 @@ proptest! {
         prop_assert_eq!(read_all(&framed(&message), chunk), read_all(&framed(&message), usize::MAX));
     }
 
+    /// In pieces of one byte nothing lies there whole.
+    #[test]
+    fn what_lies_there_whole_is_passed_over_as_it_is_byte_by_byte(
+        fields in proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..300)), 0..20),
+        cut in 0_usize..4,
+    ) {
+        let mut node = Vec::new();
+        for (tag, content) in fields {
+            // Mostly fields with a length.
+            node.push(if tag < 200 { tag & 0x78 | 2 } else { tag });
+            prost::encode_length_delimiter(content.len(), &mut node).unwrap();
+            node.extend(content);
+        }
+        node.truncate(node.len() - cut.min(node.len()));
+        let mut message = vec![0x12];
+        prost::encode_length_delimiter(node.len(), &mut message).unwrap();
+        message.extend(node);
+        message.extend(DiscoveryRequest { response_nonce: "n".into(), ..Default::default() }.encode_to_vec());
+        prop_assert_eq!(read_all(&framed(&message), 1), read_all(&framed(&message), usize::MAX));
+    }
+
     #[test]
     fn agrees_with_an_independent_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
         // Where both read it, they read the same; ours may read what a full decoder refuses in fields we pass over.
