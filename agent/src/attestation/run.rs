@@ -33,7 +33,7 @@ pub struct Run {
     peer: Option<Weak<Peer>>,
     /// Whom limits count.
     pub(super) caller: CallerKey,
-    /// Held by the one who judges it: when the last look began that found nothing new. Time since boot.
+    /// Held by the one who judges it: when the last look began, if it found nothing new. Time since boot.
     pub(super) judging: tokio::sync::Mutex<Option<Duration>>,
     /// Somebody waits to judge it, and has not looked yet.
     summoned: AtomicBool,

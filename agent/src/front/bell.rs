@@ -44,7 +44,7 @@ struct State {
     /// The number of the next one.
     next: u64,
     bells: BTreeMap<u64, Arc<Bell>>,
-    /// Who is served an SVID of an entry.
+    /// Who is rung for an SVID of an entry.
     by_entry: HashMap<EntryId, BTreeSet<u64>>,
 }
 
@@ -55,8 +55,8 @@ pub(super) struct Hung<'a> {
     number: u64,
     /// What its connection matches. `None` before that is known.
     matched: Option<Entries>,
-    /// Whose SVIDs it is rung for: some of these.
-    served: Entries,
+    /// For whose SVIDs it is rung: some of `matched`.
+    rings_for: Entries,
 }
 
 impl Bell {
@@ -113,7 +113,7 @@ impl Bells {
         (
             Arc::clone(&bell),
             Waker::from(bell),
-            Hung { bells: self, number, matched: None, served: Entries::default() },
+            Hung { bells: self, number, matched: None, rings_for: Entries::default() },
         )
     }
 
@@ -183,7 +183,7 @@ impl Hung<'_> {
     /// From now on its bell is rung for SVIDs of those of `matched` that bear one of `names`, all of them when that is
     /// `None`, and for no others.
     pub(super) fn serve(&mut self, matched: &Entries, names: Option<&HashSet<&str>>) {
-        let served = match names {
+        let rings_for = match names {
             None => Arc::clone(matched),
             Some(names) => {
                 let bears_one = |entry: &&Arc<RegistrationEntry>| names.contains(entry.spiffe_id.as_str());
@@ -191,16 +191,24 @@ impl Hung<'_> {
             }
         };
         self.matched = Some(Arc::clone(matched));
-        let before = std::mem::replace(&mut self.served, served);
-        if Arc::ptr_eq(&before, &self.served) {
+        let before = std::mem::replace(&mut self.rings_for, rings_for);
+        if Arc::ptr_eq(&before, &self.rings_for) {
             return;
         }
         let mut state = self.bells.lock();
-        state.forget(self.number, &before);
-        for entry in self.served.iter() {
+        state.forget(self.number, without(&before, &self.rings_for));
+        for entry in without(&self.rings_for, &before) {
             state.by_entry.entry(entry.id.clone()).or_default().insert(self.number);
         }
     }
+}
+
+/// Those of the first that are not among the second. Both are sorted by id.
+fn without<'a>(
+    entries: &'a [Arc<RegistrationEntry>],
+    others: &'a [Arc<RegistrationEntry>],
+) -> impl Iterator<Item = &'a Arc<RegistrationEntry>> {
+    entries.iter().filter(|entry| others.binary_search_by(|other| other.id.cmp(&entry.id)).is_err())
 }
 
 impl State {
@@ -211,7 +219,7 @@ impl State {
         number
     }
 
-    fn forget(&mut self, number: u64, entries: &[Arc<RegistrationEntry>]) {
+    fn forget<'a>(&mut self, number: u64, entries: impl Iterator<Item = &'a Arc<RegistrationEntry>>) {
         for entry in entries {
             if let Some(served) = self.by_entry.get_mut(&entry.id) {
                 served.remove(&number);
@@ -227,7 +235,7 @@ impl Drop for Hung<'_> {
     fn drop(&mut self) {
         let mut state = self.bells.lock();
         state.bells.remove(&self.number);
-        state.forget(self.number, &self.served);
+        state.forget(self.number, self.rings_for.iter());
     }
 }
 

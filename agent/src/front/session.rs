@@ -1,6 +1,7 @@
 //! All calls of one connection, in one task: SDS calls are advanced by it, calls of tonic services are tasks beside it.
 
 use std::{
+    collections::HashSet,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -47,6 +48,9 @@ pub(super) const BROKEN: Outcome = Outcome { outcome: "shed", reason: "broken" }
 /// Up to so many calls, a connection keeps no room for more: most have one, or one for each secret.
 const FEW_CALLS: usize = 8;
 
+/// Names that a connection's bell tells apart.
+const MOST_NAMES: usize = 256;
+
 /// So often a turn goes round again because something rang inside. What rings each time must not keep the thread.
 const ROUNDS: usize = 16;
 
@@ -61,6 +65,8 @@ pub(super) struct Session<'a, S> {
     hung: Hung<'a>,
     /// A call has come or gone, or asks for other names, since the bell was hung.
     refocused: bool,
+    /// What was written since the handshake waits for the end of the first turn.
+    held_back: bool,
     calls: Vec<SdsCall<S>>,
     /// Calls of tonic services.
     others: JoinSet<Outcome>,
@@ -88,6 +94,8 @@ struct SdsCall<S> {
 struct Reader {
     subscriber: Subscriber,
     identities: WeakIdentities,
+    /// These are others than those for which the bell was hung.
+    looked_anew: bool,
     learned: BoxFuture<'static, ()>,
 }
 
@@ -102,6 +110,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         (waker, hung): (Waker, Hung<'a>),
     ) -> Self {
         let idle_until = Instant::now() + front.limits.first_request_timeout;
+        let held_back = valve.is_closed();
         Self {
             front,
             connection,
@@ -111,6 +120,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             waker,
             hung,
             refocused: false,
+            held_back,
             calls: Vec::new(),
             others: JoinSet::new(),
             reader: None,
@@ -135,9 +145,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         let waker = self.waker.clone();
         let mut inside = Context::from_waker(&waker);
         let outcome = self.rounds(&mut inside, cx.waker(), bell, is_stopping);
-        // In its first turn everything was held back.
-        if self.valve.is_closed() && matches!(self.valve.open(&mut inside), Poll::Ready(Err(_))) {
-            return Poll::Ready(Outcome::SERVED);
+        if std::mem::take(&mut self.held_back) {
+            match self.valve.open(&mut inside) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Outcome::SERVED),
+                // The next turn arms the alarm for that.
+                Poll::Pending => waker.wake_by_ref(),
+            }
         }
         outcome
     }
@@ -196,7 +210,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     /// The outcome, when there is no more connection. `told`: the calls have been advanced in this turn.
     fn turn(&mut self, told: bool, now: Instant, cx: &mut Context<'_>) -> Option<Outcome> {
         // One call's frame leaves as it is; those of several leave together.
-        let together = self.calls.len() + self.others.len() > 1 && !self.valve.is_closed();
+        let together = self.calls.len() + self.others.len() > 1 && !self.held_back;
         if together {
             self.valve.close();
         }
@@ -296,9 +310,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     }
 
     fn advance_calls(&mut self, now: Instant, cx: &mut Context<'_>) {
+        // One look for all of them.
+        let mut identities = self.reader.as_mut().map(|reader| reader.identities(cx));
         let mut index = 0;
         while index < self.calls.len() {
-            match self.advance(index, now, cx) {
+            match self.advance(index, &mut identities, now, cx) {
                 Poll::Pending => index += 1,
                 Poll::Ready(outcome) => {
                     self.calls.swap_remove(index);
@@ -308,25 +324,33 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         }
     }
 
-    fn advance(&mut self, index: usize, now: Instant, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn advance(
+        &mut self,
+        index: usize,
+        identities: &mut Option<Identities>,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Outcome> {
         let SdsCall { call, admission, .. } = &mut self.calls[index];
         if let Some(admitting) = admission {
             match ready!(admitting.as_mut().poll(cx)) {
                 Ok(run) => {
                     *admission = None;
-                    match &mut self.reader {
+                    let reader = match &mut self.reader {
                         // It may have changed since the last call.
                         Some(reader) => {
                             if reader.refresh(cx) {
                                 // The calls before this one have had their turn.
                                 self.waker.wake_by_ref();
                             }
+                            reader
                         }
                         None => {
                             let subscriber = self.caller.follow(&run);
-                            self.reader = Some(Box::new(Reader::new(subscriber, cx)));
+                            self.reader.insert(Box::new(Reader::new(subscriber, cx)))
                         }
-                    }
+                    };
+                    *identities = Some(reader.identities(cx));
                 }
                 Err(failure) => {
                     call.refuse(&Status::new(Code::Unavailable, failure.to_string()));
@@ -334,11 +358,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 }
             }
         }
-        let Some(reader) = &mut self.reader else { return Poll::Pending };
+        let (Some(reader), Some(identities)) = (&mut self.reader, identities) else { return Poll::Pending };
         // What a call waits for comes with the connection, which has been polled and will be again.
         let mut connection_wakes = Context::from_waker(Waker::noop());
-        let (sds, identities) = (&self.front.sds, reader.identities(cx));
-        let polled = call.poll(sds, &identities, now, &mut connection_wakes);
+        let sds = &self.front.sds;
+        let polled = call.poll(sds, identities, now, &mut connection_wakes);
         self.refocused |= call.take_refocused();
         let end = ready!(polled);
         Poll::Ready(match call.finish(sds, &end, &mut reader.subscriber) {
@@ -356,15 +380,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
 
     /// Has the bell rung for the SVIDs that the calls can be told of.
     fn focus(&mut self) {
-        let Some(matched) = self.reader.as_ref().and_then(|reader| reader.subscriber.entries()) else {
-            return;
-        };
-        if !self.refocused && self.hung.is_for(matched) {
+        let Some(reader) = &mut self.reader else { return };
+        let looked_anew = std::mem::take(&mut reader.looked_anew);
+        let Some(matched) = reader.subscriber.entries() else { return };
+        if !self.refocused && !looked_anew && self.hung.is_for(matched) {
             return;
         }
         self.refocused = false;
-        let names: Option<Vec<_>> = self.calls.iter().map(|call| call.call.focus(&self.front.sds)).collect();
-        let names = names.map(|names| names.into_iter().flatten().map(String::as_str).collect());
+        // While some are pending, nothing of what the process is told has been taken down yet.
+        let names = if reader.identities.pending > 0 { None } else { in_focus(&self.calls, &self.front.sds) };
         self.hung.serve(matched, names.as_ref());
     }
 
@@ -405,6 +429,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     }
 }
 
+/// The names that all calls together ask for. `None` when any SVID matters to one of them, or when these are so many that
+/// telling them apart costs more than being rung for nothing.
+fn in_focus<'c, S: AsyncWrite + Unpin>(calls: &'c [SdsCall<S>], sds: &Sds) -> Option<HashSet<&'c str>> {
+    let mut all = HashSet::new();
+    for SdsCall { call, .. } in calls {
+        let names = call.focus(sds)?;
+        if all.len() + names.len() > MOST_NAMES {
+            return None;
+        }
+        all.extend(names.iter().map(String::as_str));
+    }
+    Some(all)
+}
+
 impl<S: AsyncWrite + Unpin> SdsCall<S> {
     /// When it has to be advanced though nothing has come. One that is being admitted waits for that alone.
     fn deadline(&self) -> Option<Instant> {
@@ -421,7 +459,7 @@ impl Reader {
     fn new(mut subscriber: Subscriber, cx: &mut Context<'_>) -> Self {
         let identities = (&subscriber.current()).into();
         let learned = Box::pin(subscriber.learned());
-        let mut reader = Self { subscriber, identities, learned };
+        let mut reader = Self { subscriber, identities, looked_anew: true, learned };
         reader.wait(cx);
         reader
     }
@@ -437,17 +475,19 @@ impl Reader {
         }
         let is_news = news.is_some();
         if let Some(identities) = news {
-            self.identities = (&identities).into();
+            (self.identities, self.looked_anew) = ((&identities).into(), true);
         }
         is_news
     }
 
     fn identities(&mut self, cx: &mut Context<'_>) -> Identities {
         self.identities.upgrade().unwrap_or_else(|| {
-            // Another connection of this process has seen newer ones. The calls before this one have had their turn.
-            cx.waker().wake_by_ref();
+            // Another connection of this process has seen others since.
             let identities = self.subscriber.current();
-            self.identities = (&identities).into();
+            (self.identities, self.looked_anew) = ((&identities).into(), true);
+            if self.subscriber.take_learned() {
+                self.wait(cx);
+            }
             identities
         })
     }

@@ -170,8 +170,9 @@ impl<Q: RequestBytes, A: ResponseBytes> Call<Q, A> {
     /// The names of the SVIDs that alone can make an update of SVIDs matter here; `None` when any may.
     pub fn focus(&self, sds: &Sds) -> Option<&[String]> {
         match &self.kind {
+            _ if self.settles_until.is_some() => None,
             Kind::Stream { subscription, .. } => subscription.focus(&sds.names),
-            Kind::Fetch { .. } => None,
+            Kind::Fetch { .. } => Some(&[]),
         }
     }
 

@@ -119,9 +119,11 @@ impl Subscription {
 
     /// The names of the SVIDs that alone can make an update of SVIDs matter here; `None` when any may.
     pub fn focus(&self, names: &Names) -> Option<&[String]> {
-        let asked = self.names.as_ref().filter(|asked| !asked.is_empty() && !self.found.is_empty())?;
-        // It stands for the first of all.
-        (!asked.contains(&names.config.default_svid)).then_some(asked)
+        // Until something is asked for there is nothing to be told.
+        let Some(asked) = &self.names else { return Some(&[]) };
+        let is_all = asked.is_empty() || self.found.is_empty();
+        // The default name stands for the first of all.
+        (!is_all && !asked.contains(&names.config.default_svid)).then_some(asked)
     }
 
     pub fn take_refocused(&mut self) -> bool {
@@ -150,7 +152,7 @@ impl Subscription {
         )
         .inspect_err(|_| self.refocused = true)?;
         self.found = resources.iter().map(Resource::generation).collect();
-        self.refocused |= before.is_empty();
+        self.refocused |= before.is_empty() != self.found.is_empty();
         if matches!(nonce, Nonce::Shared) && self.found == before && self.sent.is_some() {
             return Ok(None);
         }

@@ -63,9 +63,9 @@ pub enum RotateError {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SvidStats {
     pub held: usize,
-    /// Entries with subscribers.
+    /// Entries that somebody uses.
     pub in_use: usize,
-    /// Entries with subscribers and no SVID.
+    /// Entries that somebody uses and that have no SVID.
     pub pending: usize,
     /// Entries whose last attempt failed.
     pub failing: usize,

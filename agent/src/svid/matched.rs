@@ -17,7 +17,7 @@ use crate::{
     registration::{EntryId, EntryIndex, RegistrationEntry},
 };
 
-/// By the address of the selectors, which each value keeps alive. Those that nobody reads are gone from it.
+/// By the address of the selectors. Who goes leaves before his selectors do, so no address comes back too early.
 #[derive(Debug, Default)]
 pub(super) struct Matches(Mutex<HashMap<usize, Weak<Matched>>>);
 
@@ -27,10 +27,10 @@ pub(super) struct Matched {
     pub(super) entries: Arc<[Arc<RegistrationEntry>]>,
     index: Arc<EntryIndex>,
     selectors: Arc<SelectorSet>,
-    holds: Span,
+    matches: Span,
     in_use: Arc<InUse>,
-    earned: ArcSwapOption<Earned>,
-    /// Held by the one who works out `earned`.
+    last: ArcSwapOption<Earned>,
+    /// Held by the one who works out `last`.
     working: Mutex<()>,
 }
 
@@ -93,7 +93,7 @@ impl Matched {
             _ => Arc::new(InUse::new(Arc::clone(shared), ids().cloned().collect())),
         };
         // Made for another snapshot, so it is not what is earned now, but may turn out to be no different.
-        let earned = before.and_then(|before| before.earned.load_full());
+        let earned = before.and_then(|before| before.last.load_full());
         let earned =
             earned.map(|earned| Earned { generation: 0, svids: Arc::clone(&earned.svids), ..*earned });
         Self {
@@ -101,8 +101,8 @@ impl Matched {
             entries,
             index: Arc::clone(&snapshot.index),
             selectors: Arc::clone(selectors),
-            holds: Span { from: now, until: snapshot.index.next_expiry(now) },
-            earned: ArcSwapOption::from_pointee(earned),
+            matches: Span { from: now, until: snapshot.index.next_expiry(now) },
+            last: ArcSwapOption::from_pointee(earned),
             working: Mutex::default(),
         }
     }
@@ -111,7 +111,7 @@ impl Matched {
     /// same.
     pub(super) fn earned(&self, snapshot: &Snapshot, now: SystemTime) -> Arc<Svids> {
         let known = || {
-            let earned = self.earned.load();
+            let earned = self.last.load();
             let earned = earned.as_ref()?;
             let holds = earned.generation == snapshot.generation && earned.holds.contains(now);
             holds.then(|| Arc::clone(&earned.svids))
@@ -124,25 +124,28 @@ impl Matched {
             return svids;
         }
         let held = self.entries.iter().filter_map(|entry| snapshot.svids.get(&entry.id));
-        let valid = held.filter(|issued| now < issued.svid.not_after);
-        let until = valid.clone().map(|issued| issued.svid.not_after).min();
-        let before = self.earned.load_full().map(|earned| Arc::clone(&earned.svids));
+        let valid: Vec<_> = held.filter(|issued| now < issued.svid.not_after).collect();
+        let until = valid.iter().map(|issued| issued.svid.not_after).min();
+        let before = self.last.load_full().map(|earned| Arc::clone(&earned.svids));
         let is_same = |before: &Arc<Svids>| {
             let generations = before.iter().map(|issued| issued.generation);
-            generations.eq(valid.clone().map(|issued| issued.generation))
+            generations.eq(valid.iter().map(|issued| issued.generation))
         };
-        let svids = before.filter(is_same).unwrap_or_else(|| Arc::new(valid.cloned().collect()));
+        let before = before.filter(is_same);
+        let svids = before.unwrap_or_else(|| Arc::new(valid.into_iter().cloned().collect()));
         let earned = Earned {
             generation: snapshot.generation,
             svids: Arc::clone(&svids),
             holds: Span { from: now, until },
         };
-        self.earned.store(Some(Arc::new(earned)));
+        self.last.store(Some(Arc::new(earned)));
         svids
     }
 
     fn holds(&self, index: &Arc<EntryIndex>, selectors: &Arc<SelectorSet>, now: SystemTime) -> bool {
-        Arc::ptr_eq(&self.index, index) && Arc::ptr_eq(&self.selectors, selectors) && self.holds.contains(now)
+        Arc::ptr_eq(&self.index, index)
+            && Arc::ptr_eq(&self.selectors, selectors)
+            && self.matches.contains(now)
     }
 }
 

@@ -110,7 +110,7 @@ impl Rotation {
         }
     }
 
-    /// `users` subscribers use `entry` now, or used it a moment ago.
+    /// `users` sets of selectors use `entry` now, or used it a moment ago.
     pub(super) fn want(&mut self, entry: &Arc<RegistrationEntry>, users: usize) {
         if users == 0 && !self.records.contains_key(&entry.id) {
             return;

@@ -79,7 +79,7 @@ pub struct Identities {
 #[derive(Debug, Clone)]
 pub struct WeakIdentities {
     svids: Weak<Svids>,
-    pending: usize,
+    pub pending: usize,
     bundle: Arc<IssuedBundle>,
     pub holder: Holder,
 }

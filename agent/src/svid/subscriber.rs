@@ -83,7 +83,7 @@ impl Subscriber {
         identities
     }
 
-    /// What the selectors earn now, if that differs from what was last returned.
+    /// What the selectors earn now, unless it is what was last returned. It may yet say the same: see [`Seen`].
     pub fn look(&mut self) -> Option<Identities> {
         // Marked as seen, then read: an update in between is seen twice, never missed.
         self.published.borrow_and_update();

@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 
 use crate::registration::EntryId;
 
-/// Counts of users by entry: sets of selectors that somebody reads. The lock is held for a few map operations and never across an await.
+/// Counts of users by entry: sets of selectors that somebody reads. The lock is held for a few map operations and never
+/// across an await.
 ///
 /// Bounded by the entries of the index: only what matches is counted.
 #[derive(Debug, Default)]

@@ -1,5 +1,7 @@
 //! The most important of a run for the terminal.
 
+use std::collections::BTreeSet;
+
 use crate::{
     numbers::Spread,
     report::{
@@ -16,6 +18,8 @@ use crate::{
 const WIDTH: usize = 100;
 /// Of the name of a server; longer ones are cut.
 const NAME: usize = 16;
+/// Of the name of a number.
+const NUMBER: usize = 40;
 
 /// A table per scenario and the goals, at most 100 characters wide, with a line break at its end.
 pub fn summary(results: &Results) -> String {
@@ -37,6 +41,9 @@ pub(crate) fn line(text: &str) -> String {
 fn scene(scene: &Scene, lines: &mut Vec<String>) {
     lines.push(String::new());
     lines.push(format!("{scene}: {}", scene.scenario.title));
+    if scene.runs.iter().all(|run| run.series.rounds.is_empty() && !run.series.numbers.is_empty()) {
+        return numbers(scene, lines);
+    }
     let (disturbed, counted) = scene.disturbed();
     lines.push(format!("  median of the rounds (least–most); {disturbed} of {counted} rounds disturbed"));
     lines.push(row([
@@ -57,6 +64,20 @@ fn scene(scene: &Scene, lines: &mut Vec<String>) {
     }
     if !scene.has_times() {
         lines.push(format!("  times {}", scene.why_no_times()));
+    }
+}
+
+/// Of a scenario that has no rounds of updates: its numbers side by side.
+fn numbers(scene: &Scene, lines: &mut Vec<String>) {
+    let line = |name: &str, cells: Vec<String>| {
+        let cells: String = cells.iter().map(|cell| format!("  {}", pad(cell, NAME))).collect();
+        format!("  {}{cells}", pad(name, NUMBER))
+    };
+    lines.push(line("", scene.runs.iter().map(|run| run.series.server.clone()).collect()));
+    let names: BTreeSet<&String> = scene.runs.iter().flat_map(|run| run.series.numbers.keys()).collect();
+    for name in names {
+        let number = |run: &Run| run.series.numbers.get(name).copied().map_or_else(dash, words::figure);
+        lines.push(line(name, scene.runs.iter().map(number).collect()));
     }
 }
 
@@ -149,6 +170,20 @@ mod tests {
             Some("for a reason that takes some time to tell, ".repeat(5));
         let text = summary(&results);
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    }
+
+    #[test]
+    fn a_scenario_without_updates_shows_its_numbers() {
+        let mut results = testing::plausible();
+        results.scenarios.truncate(1);
+        for (place, series) in results.scenarios[0].series.iter_mut().enumerate() {
+            series.rounds.clear();
+            series.numbers = [("first_secret_p50_us".to_owned(), 71.0 + place as f64)].into();
+        }
+        let text = summary(&results);
+        let row = text.lines().find(|line| line.contains("first_secret_p50_us")).unwrap();
+        assert!(row.contains("71.0") && row.contains("72.0"), "{text}");
+        assert!(!text.contains("disturbed"), "{text}");
     }
 
     #[test]

@@ -148,7 +148,7 @@ proptest! {
     #[test]
     fn what_lies_there_whole_is_passed_over_as_it_is_byte_by_byte(
         fields in proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..300)), 0..20),
-        cut in 0_usize..4,
+        cut in 0_usize..4, inside in any::<bool>(),
     ) {
         let mut node = Vec::new();
         for (tag, content) in fields {
@@ -158,8 +158,11 @@ proptest! {
             node.extend(content);
         }
         node.truncate(node.len() - cut.min(node.len()));
-        let mut message = vec![0x12];
-        prost::encode_length_delimiter(node.len(), &mut message).unwrap();
+        let mut message = vec![];
+        if inside {
+            message.push(0x12);
+            prost::encode_length_delimiter(node.len(), &mut message).unwrap();
+        }
         message.extend(node);
         message.extend(DiscoveryRequest { response_nonce: "n".into(), ..Default::default() }.encode_to_vec());
         prop_assert_eq!(read_all(&framed(&message), 1), read_all(&framed(&message), usize::MAX));
