@@ -12,6 +12,7 @@ mod grpc;
 mod keepalive;
 mod limits;
 mod pace;
+mod reader;
 mod session;
 mod shard;
 mod socket;

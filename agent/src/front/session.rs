@@ -30,13 +30,14 @@ use super::{
     grpc::{Incoming, Outgoing},
     keepalive::Keepalive,
     limits::ended_by_h2,
+    reader::Reader,
     wire::{Valve, Wire},
 };
 use crate::{
     attestation::Run,
     caller::{Caller, Failure},
     sds::{Call, Ended, Sds, transport::ResponseBytes},
-    svid::{Holder, Identities, Subscriber, WeakIdentities},
+    svid::{Holder, Identities},
 };
 
 const SDS_STREAM: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
@@ -88,15 +89,6 @@ struct SdsCall<S> {
     /// Finding out whom the call is for. `None` when that is known.
     admission: Option<BoxFuture<'static, Result<Arc<Run>, Failure>>>,
     _place: StreamPlace,
-}
-
-/// What the SDS calls of a connection are answered with.
-struct Reader {
-    subscriber: Subscriber,
-    identities: WeakIdentities,
-    /// These are others than those for which the bell was hung.
-    looked_anew: bool,
-    learned: BoxFuture<'static, ()>,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
@@ -294,7 +286,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     fn hear_news(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let Some(reader) = &mut self.reader else { return false };
         let is_news = reader.refresh(cx);
-        if reader.identities.holder != Holder::Current {
+        if reader.holder() != Holder::Current {
             self.leave(now);
         }
         is_news
@@ -381,14 +373,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     /// Has the bell rung for the SVIDs that the calls can be told of.
     fn focus(&mut self) {
         let Some(reader) = &mut self.reader else { return };
-        let looked_anew = std::mem::take(&mut reader.looked_anew);
+        let has_others = reader.take_has_others();
         let Some(matched) = reader.subscriber.entries() else { return };
-        if !self.refocused && !looked_anew && self.hung.is_for(matched) {
+        if !self.refocused && !has_others && self.hung.is_for(matched) {
             return;
         }
         self.refocused = false;
         // While some are pending, nothing of what the process is told has been taken down yet.
-        let names = if reader.identities.pending > 0 { None } else { in_focus(&self.calls, &self.front.sds) };
+        let names = if reader.is_pending() { None } else { in_focus(&self.calls, &self.front.sds) };
         self.hung.serve(matched, names.as_ref());
     }
 
@@ -452,50 +444,5 @@ impl<S: AsyncWrite + Unpin> SdsCall<S> {
     /// Only what comes from outside moves it.
     fn is_at_rest(&self) -> bool {
         self.admission.is_none() && self.call.deadline().is_none()
-    }
-}
-
-impl Reader {
-    fn new(mut subscriber: Subscriber, cx: &mut Context<'_>) -> Self {
-        let identities = (&subscriber.current()).into();
-        let learned = Box::pin(subscriber.learned());
-        let mut reader = Self { subscriber, identities, looked_anew: true, learned };
-        reader.wait(cx);
-        reader
-    }
-
-    /// Says whether there is news.
-    fn refresh(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.subscriber.has_news() {
-            return false;
-        }
-        let news = self.subscriber.look();
-        if self.subscriber.take_learned() {
-            self.wait(cx);
-        }
-        let is_news = news.is_some();
-        if let Some(identities) = news {
-            (self.identities, self.looked_anew) = ((&identities).into(), true);
-        }
-        is_news
-    }
-
-    fn identities(&mut self, cx: &mut Context<'_>) -> Identities {
-        self.identities.upgrade().unwrap_or_else(|| {
-            // Another connection of this process has seen others since.
-            let identities = self.subscriber.current();
-            (self.identities, self.looked_anew) = ((&identities).into(), true);
-            if self.subscriber.take_learned() {
-                self.wait(cx);
-            }
-            identities
-        })
-    }
-
-    /// Has the bell rung when more is learned of the process. Publications ring it anyway.
-    fn wait(&mut self, cx: &mut Context<'_>) {
-        while self.learned.as_mut().poll(cx).is_ready() {
-            self.learned = Box::pin(self.subscriber.learned());
-        }
     }
 }
