@@ -17,23 +17,27 @@ use crate::{interrupt, peers, step};
 /// When something cannot be built, or the harness finds something wrong.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    // Help needs nobody beside us.
+    let spire_or_none = || if asks_for_help(&arguments) { None } else { spire_or_none() };
     let (arguments, spire) = match arguments.as_slice() {
         ["gate"] => return gate::run(false),
         ["gate", "--record"] => return gate::run(true),
         ["gate", ..] => bail!("gate takes --record and nothing else"),
-        ["peer", "spire", rest @ ..] if names(rest, "--spire") => (with_defaults(rest), None),
+        ["peer", "spire", rest @ ..] if names(rest, "--spire") || asks_for_help(rest) => {
+            (with_defaults(rest), None)
+        }
         ["peer", "spire", rest @ ..] => (with_defaults(rest), Some(peers::spire()?)),
         ["peer", ..] => bail!("the peer that we know is spire; give others with bench run --peer"),
         ["full", rest @ ..] if names(rest, "--spire") => ([&["run", "--full"], rest].concat(), None),
         ["full", rest @ ..] => ([&["run", "--full"], rest].concat(), spire_or_none()),
-        ["attest", rest @ ..] if !names(rest, "--spire") => (arguments, spire_or_none()),
+        ["attest", rest @ ..] if !names(rest, "--spire") => (arguments.clone(), spire_or_none()),
         [] => (vec!["run"], None),
-        _ => (arguments, None),
+        _ => (arguments.clone(), None),
     };
     step::run(&mut step::cargo(&["build", "--release", "--package", "vouch", "--package", "vouch-bench"]))?;
     let built =
         env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from).join("release");
-    let envoy = wants_envoy(&arguments).then(peers::envoy).transpose()?;
+    let envoy = (wants_envoy(&arguments) && !asks_for_help(&arguments)).then(peers::envoy).transpose()?;
     let mut harness = Command::new(built.join("vouch-bench"));
     harness.args(&arguments);
     if let Some(folder) = spire {
@@ -52,6 +56,10 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         Some(code) => std::process::exit(code),
         None => bail!("the harness was killed"),
     }
+}
+
+fn asks_for_help(arguments: &[&str]) -> bool {
+    arguments.iter().any(|argument| matches!(*argument, "--help" | "-h"))
 }
 
 /// The scenarios of the comparison, at one size, unless `rest` says otherwise.

@@ -10,8 +10,6 @@ use crate::svid::{Holder, Identities, Subscriber, WeakIdentities};
 pub(super) struct Reader {
     pub(super) subscriber: Subscriber,
     identities: WeakIdentities,
-    /// These are others than when that was asked last.
-    has_others: bool,
     learned: BoxFuture<'static, ()>,
 }
 
@@ -19,7 +17,7 @@ impl Reader {
     pub(super) fn new(mut subscriber: Subscriber, cx: &mut Context<'_>) -> Self {
         let identities = (&subscriber.current()).into();
         let learned = Box::pin(subscriber.learned());
-        let mut reader = Self { subscriber, identities, has_others: true, learned };
+        let mut reader = Self { subscriber, identities, learned };
         reader.wait(cx);
         reader
     }
@@ -30,11 +28,6 @@ impl Reader {
 
     pub(super) fn is_pending(&self) -> bool {
         self.identities.pending > 0
-    }
-
-    /// Whether the identities are others than when this was asked last.
-    pub(super) fn take_has_others(&mut self) -> bool {
-        std::mem::take(&mut self.has_others)
     }
 
     /// Says whether there is news.
@@ -48,7 +41,7 @@ impl Reader {
         }
         let is_news = news.is_some();
         if let Some(identities) = news {
-            (self.identities, self.has_others) = ((&identities).into(), true);
+            self.identities = (&identities).into();
         }
         is_news
     }
@@ -57,7 +50,7 @@ impl Reader {
         self.identities.upgrade().unwrap_or_else(|| {
             // Another connection of this process has seen others since.
             let identities = self.subscriber.current();
-            (self.identities, self.has_others) = ((&identities).into(), true);
+            self.identities = (&identities).into();
             if self.subscriber.take_learned() {
                 self.wait(cx);
             }

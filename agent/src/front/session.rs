@@ -66,6 +66,8 @@ pub(super) struct Session<'a, S> {
     hung: Hung<'a>,
     /// A call has come or gone, or asks for other names, since the bell was hung.
     refocused: bool,
+    /// The bell was hung for all SVIDs, whatever calls ask for.
+    any_matters: bool,
     /// What was written since the handshake waits for the end of the first turn.
     held_back: bool,
     calls: Vec<SdsCall<S>>,
@@ -112,6 +114,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             waker,
             hung,
             refocused: false,
+            any_matters: false,
             held_back,
             calls: Vec::new(),
             others: JoinSet::new(),
@@ -372,15 +375,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
 
     /// Has the bell rung for the SVIDs that the calls can be told of.
     fn focus(&mut self) {
-        let Some(reader) = &mut self.reader else { return };
-        let has_others = reader.take_has_others();
+        let Some(reader) = &self.reader else { return };
         let Some(matched) = reader.subscriber.entries() else { return };
-        if !self.refocused && !has_others && self.hung.is_for(matched) {
+        // While some are pending, nothing of what the process is told has been taken down yet.
+        let any = reader.is_pending();
+        if !self.refocused && self.any_matters == any && self.hung.is_for(matched) {
             return;
         }
-        self.refocused = false;
-        // While some are pending, nothing of what the process is told has been taken down yet.
-        let names = if reader.is_pending() { None } else { in_focus(&self.calls, &self.front.sds) };
+        (self.refocused, self.any_matters) = (false, any);
+        let names = if any { None } else { in_focus(&self.calls, &self.front.sds) };
         self.hung.serve(matched, names.as_ref());
     }
 

@@ -66,6 +66,8 @@ pub struct SvidOwner {
     next: Snapshot,
     /// Entries whose SVID is another than in the last one.
     changed: Vec<EntryId>,
+    /// Other entries are alive than in the last one, or they say something else.
+    entries_differ: bool,
     /// The last generation given away: one counter for SVIDs, bundles and snapshots, never reused.
     generation: u64,
     /// When an entry of the index expires next.
@@ -134,6 +136,7 @@ impl SvidOwner {
             signers: available_parallelism().map_or(1, |cores| cores.get() - 1).clamp(1, MOST_SIGNERS),
             asked: Vec::new(),
             changed: Vec::new(),
+            entries_differ: false,
             next,
             generation,
             entry_expiry,
@@ -195,6 +198,7 @@ impl SvidOwner {
     }
 
     fn set_entries(&mut self, now: SystemTime) -> bool {
+        self.entries_differ = true;
         self.next.index = self.entries.borrow_and_update().clone();
         self.entry_expiry = self.next.index.next_expiry(now);
         let edited = self.rotation.set_entries(&self.next.index, now);
@@ -353,11 +357,10 @@ impl SvidOwner {
 
     fn publish(&mut self) {
         let before = self.shared.snapshot.load();
-        // SVIDs that were rewrapped come with an index of their own.
-        let is_svids_alone =
-            Arc::ptr_eq(&before.index, &self.next.index) && Arc::ptr_eq(&before.bundle, &self.next.bundle);
+        let for_all =
+            std::mem::take(&mut self.entries_differ) || !Arc::ptr_eq(&before.bundle, &self.next.bundle);
         let changed = std::mem::take(&mut self.changed);
-        self.next.change = Change { since: before.generation, svids: is_svids_alone.then(|| changed.into()) };
+        self.next.change = Change { since: before.generation, svids: (!for_all).then(|| changed.into()) };
         drop(before);
         self.next.generation = self.generation();
         self.shared.snapshot.store(Arc::new(self.next.clone()));

@@ -52,6 +52,22 @@ async fn a_rotation_ends_when_its_entry_goes() {
 }
 
 #[tokio::test]
+async fn an_entry_that_goes_and_comes_back_by_the_clock_concerns_everybody() {
+    let now = SystemTime::now();
+    let mut mortal = entry("a", 1);
+    mortal.expires_at = Some(now + Duration::from_secs(100));
+    let (_, entries) = watch::channel(Arc::new(EntryIndex::new([mortal])));
+    let (cache, mut owner) = SvidOwner::new(Arc::new(Switch::new()), entries, SCHEDULE, now);
+    for at in [now + Duration::from_secs(200), now] {
+        owner.apply(Action::Wake, at).await;
+        assert!(cache.snapshot().change.svids.is_none());
+    }
+    let generation = cache.snapshot().generation;
+    owner.apply(Action::Wake, now).await;
+    assert_eq!(cache.snapshot().generation, generation, "nothing has changed");
+}
+
+#[tokio::test]
 async fn without_keys_the_rest_is_pending_until_there_are_some() {
     let issuer = Arc::new(Scarce { switch: Switch::new(), keys: watch::Sender::new(2) });
     let (_, entries) = watch::channel(Arc::new(EntryIndex::new(["a", "b", "c"].map(|id| entry(id, 1)))));
