@@ -17,27 +17,25 @@ use crate::{interrupt, peers, step};
 /// When something cannot be built, or the harness finds something wrong.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    // Help needs nobody beside us.
-    let spire_or_none = || if asks_for_help(&arguments) { None } else { spire_or_none() };
-    let (arguments, spire) = match arguments.as_slice() {
+    let (arguments, spire): (_, Beside) = match arguments.as_slice() {
         ["gate"] => return gate::run(false),
         ["gate", "--record"] => return gate::run(true),
         ["gate", ..] => bail!("gate takes --record and nothing else"),
-        ["peer", "spire", rest @ ..] if names(rest, "--spire") || asks_for_help(rest) => {
-            (with_defaults(rest), None)
-        }
-        ["peer", "spire", rest @ ..] => (with_defaults(rest), Some(peers::spire()?)),
+        ["peer", "spire", rest @ ..] if names(rest, "--spire") => (with_defaults(rest), nobody),
+        ["peer", "spire", rest @ ..] => (with_defaults(rest), || peers::spire().map(Some)),
         ["peer", ..] => bail!("the peer that we know is spire; give others with bench run --peer"),
-        ["full", rest @ ..] if names(rest, "--spire") => ([&["run", "--full"], rest].concat(), None),
-        ["full", rest @ ..] => ([&["run", "--full"], rest].concat(), spire_or_none()),
-        ["attest", rest @ ..] if !names(rest, "--spire") => (arguments.clone(), spire_or_none()),
-        [] => (vec!["run"], None),
-        _ => (arguments.clone(), None),
+        ["full", rest @ ..] if names(rest, "--spire") => ([&["run", "--full"], rest].concat(), nobody),
+        ["full", rest @ ..] => ([&["run", "--full"], rest].concat(), spire_if_any),
+        ["attest", rest @ ..] if !names(rest, "--spire") => (arguments, spire_if_any),
+        [] => (vec!["run"], nobody),
+        _ => (arguments, nobody),
     };
+    let helps = arguments.iter().any(|argument| matches!(*argument, "--help" | "-h"));
+    let spire = if helps { None } else { spire()? };
     step::run(&mut step::cargo(&["build", "--release", "--package", "vouch", "--package", "vouch-bench"]))?;
     let built =
         env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from).join("release");
-    let envoy = (wants_envoy(&arguments) && !asks_for_help(&arguments)).then(peers::envoy).transpose()?;
+    let envoy = (wants_envoy(&arguments) && !helps).then(peers::envoy).transpose()?;
     let mut harness = Command::new(built.join("vouch-bench"));
     harness.args(&arguments);
     if let Some(folder) = spire {
@@ -56,10 +54,6 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         Some(code) => std::process::exit(code),
         None => bail!("the harness was killed"),
     }
-}
-
-fn asks_for_help(arguments: &[&str]) -> bool {
-    arguments.iter().any(|argument| matches!(*argument, "--help" | "-h"))
 }
 
 /// The scenarios of the comparison, at one size, unless `rest` says otherwise.
@@ -89,9 +83,16 @@ fn wants_envoy(arguments: &[&str]) -> bool {
     arguments.first() == Some(&"run") && asked.count() > 0 && !names(arguments, "--envoy")
 }
 
-fn spire_or_none() -> Option<PathBuf> {
+/// Where the SPIRE is that takes part, if one does.
+type Beside = fn() -> anyhow::Result<Option<PathBuf>>;
+
+fn nobody() -> anyhow::Result<Option<PathBuf>> {
+    Ok(None)
+}
+
+fn spire_if_any() -> anyhow::Result<Option<PathBuf>> {
     let say = |error: &anyhow::Error| eprintln!("there is no SPIRE to measure beside: {error:#}");
-    peers::spire().inspect_err(say).ok()
+    Ok(peers::spire().inspect_err(say).ok())
 }
 
 #[cfg(test)]
