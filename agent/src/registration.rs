@@ -21,7 +21,8 @@ mod warning;
 mod watch;
 
 pub use closest::{Comparison, Condition, Line, Verdict, advice, closest};
-pub use entry::{EntryId, RegistrationEntry};
+pub(crate) use entry::without;
+pub use entry::{Entries, EntryId, RegistrationEntry};
 pub use files::{EntryFiles, EntryFilesTask, ReloadCounts};
 pub use index::EntryIndex;
 pub use lint::{Surroundings, lint};

@@ -9,15 +9,12 @@ use super::{Applicant, DecisionId, Decisions, Evidence, Outcome, Ruling};
 use crate::{
     attestation::{Run, Selector, SelectorSet, Standing},
     quiet::Quiet,
-    registration::{EntryId, RegistrationEntry},
+    registration::{Entries, EntryId, RegistrationEntry, without},
     spiffe::SpiffeId,
 };
 
 /// Strangers may be denied as often as they like.
 static DENIED: Quiet = Quiet::new();
-
-/// Sorted by id.
-type Entries = Arc<[Arc<RegistrationEntry>]>;
 
 /// Of one call. Compares in some nanoseconds where nothing has changed, and takes down what has.
 #[derive(Debug)]
@@ -40,13 +37,8 @@ impl Account {
 
     /// The entries whose SVIDs the caller holds from `now` on, sorted by id, and what is known of it.
     pub fn told(&mut self, held: &Entries, standing: &Standing, now: SystemTime) {
-        let same = |one: &Arc<RegistrationEntry>, other: &Arc<RegistrationEntry>| {
-            Arc::ptr_eq(one, other) || one.id == other.id && one.spiffe_id == other.spiffe_id
-        };
         let is_as_before = |told: &Entries| {
-            Arc::ptr_eq(told, held)
-                || told.len() == held.len()
-                    && told.iter().zip(held.iter()).all(|(told, held)| same(told, held))
+            Arc::ptr_eq(told, held) || told.len() == held.len() && without(told, held).next().is_none()
         };
         if self.told.as_ref().is_some_and(is_as_before) {
             return;
@@ -55,12 +47,6 @@ impl Account {
         if !standing.gone {
             self.selectors = Arc::clone(&standing.selectors);
         }
-        let without = |all: &[Arc<RegistrationEntry>], some: &[Arc<RegistrationEntry>]| -> Vec<_> {
-            let is_among = |one: &Arc<RegistrationEntry>| {
-                some.binary_search_by(|other| other.id.cmp(&one.id)).is_ok_and(|at| same(one, &some[at]))
-            };
-            all.iter().filter(|one| !is_among(one)).map(|entry| names(entry)).collect()
-        };
         let before = self.told.replace(Arc::clone(held));
         match before {
             None if held.is_empty() => {}
@@ -68,7 +54,8 @@ impl Account {
                 self.record(Outcome::Served(held.iter().map(|entry| names(entry)).collect()), now);
             }
             Some(before) => {
-                let (lost, gained) = (without(&before, held), without(held, &before));
+                let lost: Vec<_> = without(&before, held).map(|entry| names(entry)).collect();
+                let gained: Vec<_> = without(held, &before).map(|entry| names(entry)).collect();
                 if !lost.is_empty() {
                     let id = self.record(Outcome::Lost { identities: lost.clone(), change }, now);
                     self.say(id, "identity lost", change);

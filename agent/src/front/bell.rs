@@ -13,12 +13,9 @@ use futures_util::task::AtomicWaker;
 use tokio::task::yield_now;
 
 use crate::{
-    registration::{EntryId, RegistrationEntry},
+    registration::{Entries, EntryId, RegistrationEntry, without},
     svid::SvidCache,
 };
-
-/// What a connection's selectors match: the same until they match something else.
-type Entries = Arc<[Arc<RegistrationEntry>]>;
 
 /// Connections woken at once. More of them go through the cache twice, fewer wait for the loop too often.
 const CHUNK: usize = 64;
@@ -53,7 +50,7 @@ struct State {
 pub(super) struct Hung<'a> {
     bells: &'a Bells,
     number: u64,
-    /// What its connection matches. `None` before that is known.
+    /// What its connection matches: the same until it matches something else. `None` before that is known.
     matched: Option<Entries>,
     /// For whose SVIDs it is rung: some of `matched`.
     rings_for: Entries,
@@ -201,14 +198,6 @@ impl Hung<'_> {
             state.by_entry.entry(entry.id.clone()).or_default().insert(self.number);
         }
     }
-}
-
-/// Those of the first that are not among the second. Both are sorted by id.
-fn without<'a>(
-    entries: &'a [Arc<RegistrationEntry>],
-    others: &'a [Arc<RegistrationEntry>],
-) -> impl Iterator<Item = &'a Arc<RegistrationEntry>> {
-    entries.iter().filter(|entry| others.binary_search_by(|other| other.id.cmp(&entry.id)).is_err())
 }
 
 impl State {

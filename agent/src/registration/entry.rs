@@ -28,6 +28,20 @@ impl fmt::Display for EntryId {
     }
 }
 
+/// Sorted by id, and shared by all whom they concern.
+pub type Entries = Arc<[Arc<RegistrationEntry>]>;
+
+/// Those of `entries` that are not among `others`, where one that gives another SPIFFE ID is another. Both are sorted by id.
+pub(crate) fn without<'a>(
+    entries: &'a [Arc<RegistrationEntry>],
+    others: &'a [Arc<RegistrationEntry>],
+) -> impl Iterator<Item = &'a Arc<RegistrationEntry>> {
+    entries.iter().filter(|entry| {
+        let found = others.binary_search_by(|other| other.id.cmp(&entry.id));
+        found.map_or(true, |at| entry.spiffe_id != others[at].spiffe_id)
+    })
+}
+
 /// Selectors → SPIFFE ID, written by an operator. A process earns it when it has all `selectors`, is known
 /// to have none of `exclude`, and each attestor of `attested_by` has spoken for it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     attestation::SelectorSet,
-    registration::{EntryId, EntryIndex, RegistrationEntry},
+    registration::{Entries, EntryId, EntryIndex},
 };
 
 /// By the address of the selectors. Who goes leaves before his selectors do, so no address comes back too early.
@@ -24,7 +24,7 @@ pub(super) struct Matches(Mutex<HashMap<usize, Weak<Matched>>>);
 /// What one set of selectors matches in one index.
 #[derive(Debug)]
 pub(super) struct Matched {
-    pub(super) entries: Arc<[Arc<RegistrationEntry>]>,
+    pub(super) entries: Entries,
     index: Arc<EntryIndex>,
     selectors: Arc<SelectorSet>,
     matches: Span,
@@ -86,7 +86,7 @@ impl Matched {
         now: SystemTime,
         before: Option<&Arc<Self>>,
     ) -> Self {
-        let entries: Arc<[_]> = snapshot.index.matching(selectors, now).into();
+        let entries: Entries = snapshot.index.matching(selectors, now).into();
         let ids = || entries.iter().map(|entry| &entry.id);
         let in_use = match before {
             Some(before) if before.in_use.ids.iter().eq(ids()) => Arc::clone(&before.in_use),

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     attestation::{SelectorSet, Standing},
     decision::Account,
-    registration::RegistrationEntry,
+    registration::{Entries, RegistrationEntry},
 };
 
 /// Reads what its selectors earn, and says so to the owner by existing: what it matches is issued and renewed.
@@ -92,7 +92,7 @@ impl Subscriber {
     }
 
     /// The entries that matched at the last look, by id: the same slice until others match. `None` before the first look.
-    pub fn entries(&self) -> Option<&Arc<[Arc<RegistrationEntry>]>> {
+    pub fn entries(&self) -> Option<&Entries> {
         self.matched.as_ref().map(|matched| &matched.entries)
     }
 
