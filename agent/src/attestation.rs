@@ -33,7 +33,7 @@ pub use draft::Cost;
 pub use files::PathRule;
 pub use learner::Wanted;
 pub use metrics::Metrics;
-pub use peer::{CallerKey, Grade, Peer, Refusal};
+pub use peer::{CallerKey, Evidence, Grade, Peer, Refusal};
 pub use run::Run;
 pub use selector::{Selector, SelectorSet};
 pub use standing::Standing;

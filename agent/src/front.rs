@@ -12,6 +12,7 @@ mod grpc;
 mod keepalive;
 mod limits;
 mod pace;
+mod queue;
 mod reader;
 mod session;
 mod shard;
@@ -19,13 +20,13 @@ mod socket;
 pub mod threads;
 mod wire;
 
-use std::{sync::Arc, time::Instant};
+use std::{os::fd::AsFd, sync::Arc, time::Instant};
 
+use nix::sys::socket::{getsockopt, sockopt};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
-use tokio::net::UnixStream;
 use tonic::service::Routes;
 
 pub use admission::InUse;
@@ -62,6 +63,8 @@ pub struct Metrics {
     pub connections: Gauge,
     pub accepted: Counter,
     pub connections_ended: Family<Outcome, Counter>,
+    /// Times that a listen queue was made short.
+    pub floods: Counter,
     /// How often a caller's bytes were left unread for a while, since it sends too fast.
     pub paused: Counter,
     pub calls: Counter,
@@ -76,6 +79,10 @@ pub struct Outcome {
 }
 
 impl Metrics {
+    fn ended(&self, outcome: &Outcome) {
+        self.connections_ended.get_or_create(outcome).inc();
+    }
+
     fn call_ended(&self, outcome: &Outcome) {
         self.calls_ended.get_or_create(outcome).inc();
     }
@@ -90,6 +97,12 @@ impl Outcome {
 
     pub fn shed(reason: &'static str) -> Self {
         Self { outcome: "shed", reason }
+    }
+}
+
+impl From<Refused> for Outcome {
+    fn from(refused: Refused) -> Self {
+        Self::shed(refused.reason)
     }
 }
 
@@ -113,10 +126,14 @@ impl Front {
         self.admission.in_use()
     }
 
-    fn refuse(&self, refusal: &Refusal, socket: &UnixStream) -> Outcome {
-        let maker = socket.peer_cred().map_or((0, u32::MAX, u32::MAX), |maker| {
-            (maker.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0), maker.uid(), maker.gid())
+    /// Closes a connection for what is known, or not known, of its maker. Who is refused without pause is told apart no more.
+    fn refuse(&self, refusal: &Refusal, socket: &impl AsFd) -> Outcome {
+        let maker = getsockopt(socket, sockopt::PeerCredentials).map_or((0, u32::MAX, u32::MAX), |maker| {
+            (u32::try_from(maker.pid()).unwrap_or(0), maker.uid(), maker.gid())
         });
+        if let Err(refused) = self.admission.refusal(maker.1, Instant::now()) {
+            return refused.into();
+        }
         let decision = self.callers.refuse(refusal, maker);
         let (reason, code) = (refusal.reason(), refusal.code());
         if let Some(suppressed) = REFUSALS.line(Instant::now()) {

@@ -8,6 +8,8 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     os::{fd::AsFd as _, unix::net::UnixStream},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread::{self, ScopedJoinHandle},
     time::Duration,
 };
 
@@ -15,6 +17,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// How long nothing is tried when no connection takes a byte.
 const BLOCKED: u16 = 20;
+/// How often an attack that other threads carry out is asked whether it goes on.
+const LOOKED_EVERY: Duration = Duration::from_millis(10);
 /// After a connection was refused or closed.
 const PAUSE: Duration = Duration::from_micros(200);
 
@@ -129,13 +133,12 @@ pub fn run(
     connections: usize,
     mut go_on: impl FnMut() -> bool,
 ) -> io::Result<Done> {
+    if attack == Attack::Connect {
+        return connect_and_leave(path, connections, &mut go_on);
+    }
     let mut done = Done::default();
     let mut open: Vec<Open> = Vec::new();
     while go_on() {
-        if attack == Attack::Connect {
-            connect(path, &mut done)?;
-            continue;
-        }
         if open.len() < connections
             && let Some(socket) = connect(path, &mut done)?
         {
@@ -150,12 +153,35 @@ pub fn run(
             }
         });
         if open.len() < before.1 {
-            std::thread::sleep(PAUSE);
+            thread::sleep(PAUSE);
         } else if done.bytes == before.0 && open.len() == connections {
             wait(&open)?;
         }
     }
     Ok(done)
+}
+
+/// On a thread for each connection: whoever waits for room in the queue has a place in that line, too.
+fn connect_and_leave(path: &Path, threads: usize, go_on: &mut impl FnMut() -> bool) -> io::Result<Done> {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let one = || {
+            let mut done = Done::default();
+            while !over.load(Ordering::Relaxed) {
+                connect(path, &mut done)?;
+            }
+            Ok(done)
+        };
+        let attackers: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        while go_on() && !attackers.iter().any(ScopedJoinHandle::is_finished) {
+            thread::sleep(LOOKED_EVERY);
+        }
+        over.store(true, Ordering::Relaxed);
+        attackers.into_iter().try_fold(Done::default(), |all, attacker| {
+            let one: io::Result<Done> = attacker.join().unwrap_or_else(|_| Err(ErrorKind::Other.into()));
+            Ok(Done { connections: all.connections + one?.connections, ..all })
+        })
+    })
 }
 
 fn connect(path: &Path, done: &mut Done) -> io::Result<Option<UnixStream>> {
@@ -165,7 +191,7 @@ fn connect(path: &Path, done: &mut Done) -> io::Result<Option<UnixStream>> {
             Ok(Some(socket))
         }
         Err(error) if [ErrorKind::WouldBlock, ErrorKind::ConnectionRefused].contains(&error.kind()) => {
-            std::thread::sleep(PAUSE);
+            thread::sleep(PAUSE);
             Ok(None)
         }
         Err(error) => Err(error),

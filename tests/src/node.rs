@@ -240,6 +240,7 @@ fn limits() -> Limits {
         connections: MANY,
         connections_per_caller: MANY,
         connects_per_second: MANY,
+        flooded_queue: 64,
         streams: MANY,
         streams_per_connection: 128,
         streams_per_caller: MANY,

@@ -90,6 +90,7 @@ pub(super) fn limits(config: &Config) -> Limits {
         connections: connections(limits.connections),
         connections_per_caller: limits.connections_per_caller,
         connects_per_second: limits.connects_per_second,
+        flooded_queue: limits.flooded_queue,
         streams: limits.streams,
         streams_per_connection: u32::try_from(limits.streams_per_connection).unwrap_or(u32::MAX),
         streams_per_caller: limits.streams_per_caller,

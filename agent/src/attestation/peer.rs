@@ -40,6 +40,15 @@ pub struct Peer {
     pub containment: Containment,
 }
 
+/// What the kernel says of an accepted connection before anything else is asked.
+#[derive(Debug)]
+pub enum Evidence {
+    /// The connect itself was recorded.
+    Record(Box<Sighting>),
+    /// Connects are not captured: the socket and procfs will have to tell.
+    Socket,
+}
+
 /// What holds a peer to one process.
 #[derive(Debug)]
 pub(super) enum Proof {
@@ -85,20 +94,47 @@ impl Grade {
     }
 }
 
+impl Evidence {
+    /// # Errors
+    /// With a capture of connects, whatever lacks a record is refused; it is never attested another way.
+    pub fn of(socket: &impl AsFd, capture: Option<&Capture>) -> Result<Self, Refusal> {
+        match capture.filter(|capture| capture.captures_connects()) {
+            Some(capture) => {
+                let record = capture.connect_record(socket.as_fd())?.ok_or(Refusal::NoRecord)?;
+                Ok(Self::Record(Box::new(record)))
+            }
+            None => Ok(Self::Socket),
+        }
+    }
+}
+
 impl Peer {
     /// Asks the kernel about the peer of `socket`, with the best evidence that `capture` allows.
     ///
     /// # Errors
-    /// With a capture of connects, whatever lacks a fitting record is refused; it is never attested another way.
+    /// When there is no evidence, or it does not fit.
     pub fn of(socket: &impl AsFd, capture: Option<&Capture>, minimum: Grade) -> Result<Self, Refusal> {
+        Self::shown_by(Evidence::of(socket, capture)?, socket, capture, minimum)
+    }
+
+    /// The peer of `socket`, which `evidence` of the same socket shows.
+    ///
+    /// # Errors
+    /// When the evidence is of another process than the socket's peer, which may be gone.
+    pub fn shown_by(
+        evidence: Evidence,
+        socket: &impl AsFd,
+        capture: Option<&Capture>,
+        minimum: Grade,
+    ) -> Result<Self, Refusal> {
         let credentials = getsockopt(socket, sockopt::PeerCredentials).map_err(io::Error::from)?;
         let pid = u32::try_from(credentials.pid())
             .ok()
             .filter(|pid| *pid > 0)
             .ok_or(Refusal::ForeignPidNamespace)?;
-        let peer = match capture.filter(|capture| capture.captures_connects()) {
-            Some(capture) => Self::from_record(socket, capture)?,
-            None => {
+        let peer = match evidence {
+            Evidence::Record(connect) => Self::from_record(connect, socket, capture)?,
+            Evidence::Socket => {
                 let proof = match peer_pidfd(socket)? {
                     Some(pidfd) => Proof::Pidfd { pidfd },
                     None => Proof::StartTime { ticks: start_ticks(pid)? },
@@ -118,8 +154,11 @@ impl Peer {
         Ok(peer)
     }
 
-    fn from_record(socket: &impl AsFd, capture: &Capture) -> Result<Self, Refusal> {
-        let connect = capture.connect_record(socket.as_fd())?.ok_or(Refusal::NoRecord)?;
+    fn from_record(
+        connect: Box<Sighting>,
+        socket: &impl AsFd,
+        capture: Option<&Capture>,
+    ) -> Result<Self, Refusal> {
         let record = &connect.task;
         let pidfd = peer_pidfd(socket)?;
         // A second connect() on a shared socket may have left the record of a process that is not the peer.
@@ -137,9 +176,9 @@ impl Peer {
                 }
             }
         }
-        let cgroup = capture.cgroup_path(record.cgroup_id).ok();
+        let cgroup = capture.and_then(|capture| capture.cgroup_path(record.cgroup_id).ok());
         let (pid, uid, gid) = (record.pid, record.euid, record.egid);
-        let proof = Proof::Kernel { connect: Box::new(connect), pidfd };
+        let proof = Proof::Kernel { connect, pidfd };
         let containment = containment(cgroup.as_deref());
         let peer = Self { pid, uid, gid, grade: Grade::Kernel, proof, cgroup, containment };
         peer.check_alive()?;

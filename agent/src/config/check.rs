@@ -338,6 +338,7 @@ impl Checker<'_> {
                 &raw.connects_per_second,
                 8 * connections_per_caller,
             )?,
+            flooded_queue: count("flooded_queue", &raw.flooded_queue, 64)?,
             streams: count("streams", &raw.streams, 32768)?,
             streams_per_connection: count("streams_per_connection", &raw.streams_per_connection, 128)?,
             streams_per_caller,

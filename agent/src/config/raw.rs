@@ -185,6 +185,9 @@ pub(super) struct RawLimits {
     /// Connections that one caller may make in a second; those beyond are closed at once.
     /// Default: 8 for each of connections_per_caller.
     pub(super) connects_per_second: Setting<i64>,
+    /// Connections that may wait to be accepted while somebody makes more than connects_per_second without pause. Else
+    /// as many as net.core.somaxconn allows. Default: 64.
+    pub(super) flooded_queue: Setting<i64>,
     /// Streams, all together. Default: 32768.
     pub(super) streams: Setting<i64>,
     /// Streams of one connection. Default: 128.

@@ -184,6 +184,7 @@ pub struct Limits {
     pub connections: usize,
     pub connections_per_caller: usize,
     pub connects_per_second: usize,
+    pub flooded_queue: usize,
     pub streams: usize,
     pub streams_per_connection: usize,
     pub streams_per_caller: usize,

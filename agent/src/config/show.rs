@@ -110,6 +110,7 @@ impl Page {
         self.key("connections", limits.connections);
         self.key("connections_per_caller", limits.connections_per_caller);
         self.key("connects_per_second", limits.connects_per_second);
+        self.key("flooded_queue", limits.flooded_queue);
         self.key("streams", limits.streams);
         self.key("streams_per_connection", limits.streams_per_connection);
         self.key("streams_per_caller", limits.streams_per_caller);

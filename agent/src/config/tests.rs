@@ -74,6 +74,7 @@ fn the_defaults_are_as_documented() {
     assert_eq!((limits.connections, limits.connections_per_caller), (16_384, 128));
     assert_eq!((limits.streams_per_connection, limits.streams_per_caller), (128, 1_024));
     assert_eq!((limits.connects_per_second, limits.frames_per_second), (1_024, 32_768));
+    assert_eq!(limits.flooded_queue, 64);
     assert_eq!((limits.reserve, limits.header_list, limits.header_fields), (0.25, 8 << 10, 64));
     assert_eq!((limits.pending_resets, limits.local_resets, limits.names_per_stream), (20, 64, 128));
     assert_eq!((limits.attestations, limits.attestations_per_caller), (64, 4));

@@ -9,12 +9,16 @@ use std::{
 use super::{limits::Limits, pace::Pace};
 use crate::{
     attestation::CallerKey,
-    rate::Rate,
+    kernel::Task,
+    rate::{Rate, TooSoon},
     share::{Full, Share},
 };
 
 /// When so many callers are known, those are forgotten who hold nothing and owe nothing.
 const TIDIED_FROM: usize = 64;
+
+/// So many signs of callers who connect too fast are kept.
+const MOST_SIGNS: usize = 1_024;
 
 /// Counts what is open, by caller and in total.
 #[derive(Debug)]
@@ -39,6 +43,18 @@ struct Counts {
     streams: Taken,
     by_caller: HashMap<CallerKey, Held>,
     tidied_at: usize,
+    /// Until when nobody with that sign can be let in.
+    too_soon: HashMap<Sign, Instant>,
+    /// When the connections of a uid that were refused are made good.
+    refused: HashMap<u32, Instant>,
+}
+
+/// What tells of which caller a connection is as soon as its record is read: connections with the same sign have the same
+/// caller, which may have many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Sign {
+    cgroup_id: u64,
+    uid: u32,
 }
 
 /// How much of a total is taken, and by how many.
@@ -71,6 +87,8 @@ pub(super) struct Refused {
     pub(super) reason: &'static str,
 }
 
+const TOO_SOON: Refused = Refused { reason: "connects_per_second" };
+
 /// One connection's place; given back on drop.
 #[derive(Debug)]
 pub(super) struct ConnectionPlace {
@@ -101,14 +119,44 @@ impl Admission {
         Self { rules, counts: Arc::default() }
     }
 
-    pub(super) fn connection(&self, caller: CallerKey) -> Result<ConnectionPlace, Refused> {
-        let pace = lock(&self.counts).connect(&self.rules, &caller, Instant::now())?;
+    /// A place for one more connection of `caller`, which `sign`, if there is one, is known by.
+    pub(super) fn connection(
+        &self,
+        caller: CallerKey,
+        sign: Option<Sign>,
+    ) -> Result<ConnectionPlace, Refused> {
+        let pace = lock(&self.counts).connect(&self.rules, &caller, sign, Instant::now())?;
         Ok(ConnectionPlace { caller, rules: self.rules, pace, counts: Arc::clone(&self.counts) })
+    }
+
+    /// Whether the caller with that sign is known to connect too fast, as [`Self::connection`] has found.
+    pub(super) fn not_too_soon(&self, sign: Sign, now: Instant) -> Result<(), Refused> {
+        match lock(&self.counts).too_soon.get(&sign) {
+            Some(until) if now < *until => Err(TOO_SOON),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes down that somebody of this uid was refused, since nothing better is known of its connection. Those who are
+    /// let in pay nothing for it, whatever their uid.
+    pub(super) fn refusal(&self, uid: u32, now: Instant) -> Result<(), Refused> {
+        let refused = &mut lock(&self.counts).refused;
+        if refused.len() >= MOST_SIGNS && !refused.contains_key(&uid) {
+            refused.retain(|_, paid_until| now < *paid_until);
+        }
+        let paid_until = refused.entry(uid).or_insert(now);
+        self.rules.connects.reserve(paid_until, 1, now, Duration::ZERO).map(drop).map_err(|_| TOO_SOON)
     }
 
     pub(super) fn in_use(&self) -> InUse {
         let counts = lock(&self.counts);
         InUse { streams: counts.streams.all, callers: counts.connections.holders }
+    }
+}
+
+impl Sign {
+    pub(super) fn of(record: &Task) -> Self {
+        Self { cgroup_id: record.cgroup_id, uid: record.euid }
     }
 }
 
@@ -125,13 +173,22 @@ impl ConnectionPlace {
 }
 
 impl Counts {
-    fn connect(&mut self, rules: &Rules, caller: &CallerKey, now: Instant) -> Result<Arc<Pace>, Refused> {
+    fn connect(
+        &mut self,
+        rules: &Rules,
+        caller: &CallerKey,
+        sign: Option<Sign>,
+        now: Instant,
+    ) -> Result<Arc<Pace>, Refused> {
         self.forget_the_gone(now);
         let held = self.by_caller.entry(caller.clone()).or_insert_with(|| Held::new(rules, now));
         let refused = |reason| Err(Refused { reason });
         // Counted also when it is refused: a stranger who is turned away costs something, too.
-        if rules.connects.reserve(&mut held.paid_until, 1, now, Duration::ZERO).is_err() {
-            return refused("connects_per_second");
+        if let Err(TooSoon(wait)) = rules.connects.reserve(&mut held.paid_until, 1, now, Duration::ZERO) {
+            if let Some(sign) = sign {
+                self.note_too_soon(sign, now, wait);
+            }
+            return Err(TOO_SOON);
         }
         if held.connections >= rules.connections_per_caller {
             return refused("connections_per_caller");
@@ -143,6 +200,15 @@ impl Counts {
         }
         self.connections.take(&mut held.connections);
         Ok(Arc::clone(&held.pace))
+    }
+
+    fn note_too_soon(&mut self, sign: Sign, now: Instant, wait: Duration) {
+        if self.too_soon.len() >= MOST_SIGNS {
+            self.too_soon.retain(|_, until| now < *until);
+        }
+        if self.too_soon.len() < MOST_SIGNS {
+            self.too_soon.insert(sign, now + wait);
+        }
     }
 
     fn open(&mut self, rules: &Rules, caller: &CallerKey) -> Result<(), Refused> {
@@ -240,42 +306,42 @@ mod tests {
     fn one_caller_cannot_take_what_is_anothers() {
         let admission = Admission::new(&Limits { connections: 5, reserve: 0.0, ..limits() });
         let (a, b) = (uid(1), CallerKey::Container("/docker/x".into()));
-        let mut first: Vec<_> = (0..4).map(|_| admission.connection(a.clone()).unwrap()).collect();
-        assert_eq!(admission.connection(a.clone()).unwrap_err().reason, "connections_per_caller");
-        let _fifth = admission.connection(b.clone()).unwrap();
-        assert_eq!(admission.connection(b.clone()).unwrap_err().reason, "connections");
+        let mut first: Vec<_> = (0..4).map(|_| admission.connection(a.clone(), None).unwrap()).collect();
+        assert_eq!(admission.connection(a.clone(), None).unwrap_err().reason, "connections_per_caller");
+        let _fifth = admission.connection(b.clone(), None).unwrap();
+        assert_eq!(admission.connection(b.clone(), None).unwrap_err().reason, "connections");
         first.pop();
-        assert!(admission.connection(b).is_ok());
+        assert!(admission.connection(b, None).is_ok());
     }
 
     #[test]
     fn the_last_connections_are_for_callers_who_hold_less_than_their_share() {
         let admission = Admission::new(&limits());
         let mut held: Vec<_> =
-            [1, 1, 1, 2, 2, 2].map(|number| admission.connection(uid(number)).unwrap()).into();
+            [1, 1, 1, 2, 2, 2].map(|number| admission.connection(uid(number), None).unwrap()).into();
         // Of eight, two are kept.
-        assert_eq!(admission.connection(uid(1)).unwrap_err().reason, "connections_reserve");
-        held.push(admission.connection(uid(3)).unwrap());
-        held.push(admission.connection(uid(4)).unwrap());
-        assert_eq!(admission.connection(uid(5)).unwrap_err().reason, "connections");
+        assert_eq!(admission.connection(uid(1), None).unwrap_err().reason, "connections_reserve");
+        held.push(admission.connection(uid(3), None).unwrap());
+        held.push(admission.connection(uid(4), None).unwrap());
+        assert_eq!(admission.connection(uid(5), None).unwrap_err().reason, "connections");
     }
 
     #[test]
     fn streams_are_counted_over_all_connections_of_a_caller_and_in_total_with_a_reserve() {
         let admission = Admission::new(&limits());
-        let first = admission.connection(uid(1)).unwrap();
-        let second = admission.connection(uid(1)).unwrap();
+        let first = admission.connection(uid(1), None).unwrap();
+        let second = admission.connection(uid(1), None).unwrap();
         let (stream, _b, _c) = (first.stream().unwrap(), second.stream().unwrap(), second.stream().unwrap());
         assert_eq!(first.stream().unwrap_err().reason, "streams_per_caller");
-        let other = admission.connection(uid(2)).unwrap();
+        let other = admission.connection(uid(2), None).unwrap();
         let _others: Vec<_> = (0..3).map(|_| other.stream().unwrap()).collect();
         drop(stream);
         // Five of eight are taken by two.
-        let third = admission.connection(uid(3)).unwrap();
+        let third = admission.connection(uid(3), None).unwrap();
         let mut streams = vec![third.stream().unwrap()];
         assert_eq!(third.stream().unwrap_err().reason, "streams_reserve");
         for newcomer in [4, 5] {
-            streams.push(admission.connection(uid(newcomer)).unwrap().stream().unwrap());
+            streams.push(admission.connection(uid(newcomer), None).unwrap().stream().unwrap());
         }
         assert_eq!(admission.in_use().streams, 8);
         assert_eq!(third.stream().unwrap_err().reason, "streams");
@@ -285,24 +351,58 @@ mod tests {
     fn a_caller_that_connects_without_pause_is_turned_away_and_nobody_else_is() {
         let admission = Admission::new(&Limits { connects_per_second: 3, ..limits() });
         for _ in 0..3 {
-            drop(admission.connection(uid(1)).unwrap());
+            drop(admission.connection(uid(1), None).unwrap());
         }
-        assert_eq!(admission.connection(uid(1)).unwrap_err().reason, "connects_per_second");
-        assert!(admission.connection(uid(2)).is_ok());
+        assert_eq!(admission.connection(uid(1), None).unwrap_err().reason, "connects_per_second");
+        assert!(admission.connection(uid(2), None).is_ok());
+    }
+
+    #[test]
+    fn a_caller_that_was_turned_away_is_known_by_its_sign_until_it_may_connect() {
+        let admission = Admission::new(&Limits { connects_per_second: 1, ..limits() });
+        let (sign, other) = (Sign { cgroup_id: 7, uid: 1 }, Sign { cgroup_id: 8, uid: 1 });
+        let connect = || admission.connection(uid(1), Some(sign)).map(drop);
+        let now = Instant::now();
+        assert_eq!((connect(), admission.not_too_soon(sign, now)), (Ok(()), Ok(())));
+        assert_eq!((connect(), admission.not_too_soon(sign, now)), (Err(TOO_SOON), Err(TOO_SOON)));
+        assert_eq!(admission.not_too_soon(sign, now + Duration::from_secs(2)), Ok(()));
+        assert_eq!(admission.not_too_soon(other, now), Ok(()), "it may be another container's");
+    }
+
+    #[test]
+    fn signs_and_refusals_take_bounded_memory_and_refusals_cost_nobody_a_connection() {
+        let admission = Admission::new(&Limits { connects_per_second: 2, ..limits() });
+        let start = Instant::now();
+        for number in 0..100_000 {
+            let now = start + Duration::from_millis(10) * number;
+            lock(&admission.counts).note_too_soon(
+                Sign { cgroup_id: 1, uid: number },
+                now,
+                Duration::from_secs(1),
+            );
+            assert_eq!(admission.refusal(number, now), Ok(()));
+        }
+        let (signs, refused) = {
+            let counts = lock(&admission.counts);
+            (counts.too_soon.len(), counts.refused.len())
+        };
+        assert!(signs <= MOST_SIGNS && refused <= MOST_SIGNS, "{signs} {refused}");
+        assert_eq!([0; 3].map(|_| admission.refusal(1, start)), [Ok(()), Ok(()), Err(TOO_SOON)]);
+        assert!(admission.connection(uid(1), None).is_ok());
     }
 
     #[test]
     fn a_new_connection_does_not_buy_a_new_pace() {
         let admission = Admission::new(&limits());
-        let first = admission.connection(uid(1)).unwrap().pace();
-        assert!(Arc::ptr_eq(&first, &admission.connection(uid(1)).unwrap().pace()));
-        assert!(!Arc::ptr_eq(&first, &admission.connection(uid(2)).unwrap().pace()));
+        let first = admission.connection(uid(1), None).unwrap().pace();
+        assert!(Arc::ptr_eq(&first, &admission.connection(uid(1), None).unwrap().pace()));
+        assert!(!Arc::ptr_eq(&first, &admission.connection(uid(2), None).unwrap().pace()));
     }
 
     #[test]
     fn nothing_is_held_when_everything_is_closed() {
         let admission = Admission::new(&limits());
-        let place = admission.connection(uid(1)).unwrap();
+        let place = admission.connection(uid(1), None).unwrap();
         let stream = place.stream().unwrap();
         assert_eq!(admission.in_use(), InUse { streams: 1, callers: 1 });
         // A call may outlive its connection by a moment.
@@ -317,7 +417,7 @@ mod tests {
         let mut held = 0;
         for number in 0..10_000 {
             let now = start + Duration::from_millis(10) * number;
-            counts.connect(&rules, &uid(number), now).unwrap();
+            counts.connect(&rules, &uid(number), None, now).unwrap();
             let Counts { connections, by_caller, .. } = &mut counts;
             connections.give_back(&mut by_caller.get_mut(&uid(number)).unwrap().connections);
             held = held.max(counts.by_caller.len());

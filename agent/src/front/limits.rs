@@ -17,6 +17,8 @@ pub struct Limits {
     pub connections_per_caller: usize,
     /// Connections of a caller that are accepted in a second, one second's worth at once.
     pub connects_per_second: usize,
+    /// Connections that wait to be accepted while somebody connects without pause; else as many as the kernel allows.
+    pub flooded_queue: usize,
     pub streams: usize,
     pub streams_per_connection: u32,
     pub streams_per_caller: usize,
@@ -75,6 +77,7 @@ pub(super) mod tests {
             connections: 100,
             connections_per_caller: 100,
             connects_per_second: 1_000,
+            flooded_queue: 64,
             streams: 100,
             streams_per_connection: 9,
             streams_per_caller: 100,

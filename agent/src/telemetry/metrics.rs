@@ -51,6 +51,11 @@ pub fn registry(node: Arc<Node>, attestor: &Attestor, keys: Arc<KeyPool>, limits
     registry.register("calls", "Calls begun on the public socket", front.calls.clone());
     registry.register("calls_ended", "Calls by how they ended", front.calls_ended.clone());
     registry.register(
+        "listen_queue_floods",
+        "Times that a listen queue was made short, since somebody connects without pause",
+        front.floods.clone(),
+    );
+    registry.register(
         "reads_paused",
         "Times that a caller's frames were left unread since it sends too many",
         front.paused.clone(),
@@ -162,6 +167,7 @@ fn limits_in_force(limits: &Limits, connections: usize) -> LimitGauges {
         ("connections", connections as f64),
         ("connections_per_caller", limits.connections_per_caller as f64),
         ("connects_per_second", limits.connects_per_second as f64),
+        ("flooded_queue", limits.flooded_queue as f64),
         ("streams", limits.streams as f64),
         ("streams_per_connection", limits.streams_per_connection as f64),
         ("streams_per_caller", limits.streams_per_caller as f64),
