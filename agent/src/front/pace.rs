@@ -21,7 +21,7 @@ use crate::rate::Rate;
 /// A connection takes so many units from its caller's pace at once, so that the common one is rarely asked.
 const GRAIN: u32 = 32;
 /// After so many units in one turn a connection lets others have theirs.
-const TURN: u32 = 512;
+const TURN: u32 = 256;
 /// How long it does. Timers are no finer.
 const REST: Duration = Duration::from_millis(1);
 /// The head that opens a stream is worth so many frames: it makes a call.
