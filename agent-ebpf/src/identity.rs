@@ -62,8 +62,25 @@ fn describe_credentials(credentials: u64, identity: &mut Identity) {
     let user: u64 = field(credentials, offset!(cred_user_ns));
     if user != 0 {
         identity.user_namespace = field(user, offset!(user_ns_inum));
+        describe_outer_user_namespace(user, identity);
     }
     describe_groups(credentials, identity);
+}
+
+/// From the user namespace at `namespace` outwards to the last one before the initial one, whose level is 0.
+#[inline(always)]
+fn describe_outer_user_namespace(mut namespace: u64, identity: &mut Identity) {
+    /// `create_user_ns` makes none within one that is deeper than 32.
+    const DEEPEST: u32 = 33;
+    let (level, parent) = (field::<u32>(namespace, offset!(user_ns_level)), offset!(user_ns_parent));
+    if level == 0 || level > DEEPEST {
+        return;
+    }
+    for _ in 1..level {
+        namespace = field(namespace, parent);
+    }
+    identity.outer_user_namespace = field(namespace, offset!(user_ns_inum));
+    identity.outer_user_namespace_owner = field(namespace, offset!(user_ns_owner));
 }
 
 /// An array of variable length at the end of its structure, so it is read by helper: so much of it and no more.

@@ -27,7 +27,7 @@ pub use events::{EventSource, KernelEvent};
 pub use origin::{Provenance, Sighting};
 pub use pins::{PinFault, instance_directory, is_bpffs, unpin};
 pub use system::since_boot;
-pub use task::{FileId, Namespaces, Parent, Seccomp, Task};
+pub use task::{FileId, Namespaces, Parent, Seccomp, Task, UserNamespace};
 
 /// How the kernel programs are attached.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -25,4 +25,4 @@ pub struct Event {
     /// One of [`kind`].
     pub kind: u32,
 }
-const _: () = assert!(size_of::<Event>() == 248);
+const _: () = assert!(size_of::<Event>() == 256);

@@ -57,13 +57,17 @@ pub struct Identity {
     pub seccomp: u32,
     /// Supplementary groups, those included for which there is no room in `groups`.
     pub group_count: u32,
+    /// Inode of the outermost user namespace below the initial one that the task is in; 0 in the initial one.
+    pub outer_user_namespace: u32,
+    /// Effective uid of whoever made that one, as the initial user namespace counts.
+    pub outer_user_namespace_owner: u32,
     pub padding: u32,
     /// The first `group_count`, zero behind them.
     pub groups: [u32; MAX_GROUPS],
     /// NUL-padded. Chosen by the process itself, so never a selector.
     pub comm: [u8; COMM_LEN],
 }
-const _: () = assert!(size_of::<Identity>() == 232);
+const _: () = assert!(size_of::<Identity>() == 240);
 
 /// Values of [`Identity::seccomp`]: the kernel's mode and one, so that zero is left for a kernel without it.
 pub mod seccomp {
@@ -82,7 +86,7 @@ pub struct ConnectRecord {
     pub connector: Identity,
     pub origin: Origin,
 }
-const _: () = assert!(size_of::<ConnectRecord>() == 296);
+const _: () = assert!(size_of::<ConnectRecord>() == 304);
 
 /// Where a process comes from. A process may replace what the kernel calls its executable, and its parent by leaving it
 /// behind; what the exec and fork hooks saw, it cannot.

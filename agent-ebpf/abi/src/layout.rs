@@ -50,6 +50,8 @@ pub const LAYOUTS: &[StructLayout] = &[
         no_new_privs,
         seccomp,
         group_count,
+        outer_user_namespace,
+        outer_user_namespace_owner,
         padding,
         groups,
         comm,

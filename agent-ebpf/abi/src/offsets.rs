@@ -76,6 +76,9 @@ offsets! {
     cgroup_ns_inum: "cgroup_namespace.ns.inum",
     pid_ns_inum: "pid_namespace.ns.inum",
     user_ns_inum: "user_namespace.ns.inum",
+    user_ns_level: "user_namespace.level",
+    user_ns_parent: "user_namespace.parent",
+    user_ns_owner: "user_namespace.owner",
     pid_level: "pid.level",
     pid_numbers: "pid.numbers",
     /// Optional: see [`Features::pid_inode`].

@@ -35,6 +35,8 @@ pub struct Task {
     /// Inode of the cgroup2 directory: see `Capture::cgroup_path`.
     pub cgroup_id: u64,
     pub namespaces: Namespaces,
+    /// Below the host's, of all user namespaces around it; `None` in the host's own.
+    pub outer_user_namespace: Option<UserNamespace>,
     groups: [u32; MAX_GROUPS],
     /// Those included for which there is no room.
     group_count: u32,
@@ -83,6 +85,15 @@ pub struct Namespaces {
     pub cgroup: u32,
 }
 
+/// A user namespace, and who answers for what is done in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct UserNamespace {
+    /// As in [`Namespaces`].
+    pub inode: u32,
+    /// Effective uid of whoever made it, in the initial user namespace.
+    pub owner: u32,
+}
+
 impl Task {
     /// The name that the process gave itself, for people to read. Never a selector.
     pub fn comm(&self) -> String {
@@ -126,13 +137,14 @@ impl Task {
                 exe,
                 cgroup_id,
                 namespaces,
+                outer_user_namespace,
                 groups,
                 group_count,
             } = *task;
             let run = (pid, start_time, pid_ino, exec_count);
             let credentials = (uid, gid, euid, egid, groups, group_count);
             let confinement = (capabilities, no_new_privs, seccomp);
-            (run, credentials, confinement, exe, cgroup_id, namespaces)
+            (run, credentials, confinement, exe, cgroup_id, namespaces, outer_user_namespace)
         };
         compared(self) == compared(before)
     }
@@ -179,6 +191,7 @@ impl From<&Identity> for Task {
                 user: identity.user_namespace,
                 cgroup: identity.cgroup_namespace,
             },
+            outer_user_namespace: UserNamespace::of(identity),
             groups: identity.groups,
             group_count: identity.group_count,
             comm: identity.comm,
@@ -217,6 +230,13 @@ impl FileId {
             ctime_sec: file.ctime_sec,
             ctime_nsec: file.ctime_nsec & NANOSECONDS,
         })
+    }
+}
+
+impl UserNamespace {
+    fn of(identity: &Identity) -> Option<Self> {
+        let (inode, owner) = (identity.outer_user_namespace, identity.outer_user_namespace_owner);
+        (inode != 0).then_some(Self { inode, owner })
     }
 }
 
@@ -311,7 +331,7 @@ mod tests {
             ("parent_start_time_ns", |task| task.parent_start_time_ns += 1),
             ("flag of the ctime", |task| task.exe_ctime_nsec |= 1 << 31),
         ];
-        let other: [(&str, Change); 24] = [
+        let other: [(&str, Change); 26] = [
             ("tgid", |task| task.tgid += 1),
             ("start_time_ns", |task| task.start_time_ns += 1),
             ("pid_inode", |task| task.pid_inode += 1),
@@ -331,6 +351,8 @@ mod tests {
             ("net_namespace", |task| task.net_namespace += 1),
             ("user_namespace", |task| task.user_namespace += 1),
             ("cgroup_namespace", |task| task.cgroup_namespace += 1),
+            ("outer_user_namespace", |task| task.outer_user_namespace += 1),
+            ("outer_user_namespace_owner", |task| task.outer_user_namespace_owner += 1),
             ("exe_inode", |task| task.exe_inode += 1),
             ("exe_device", |task| task.exe_device += 1),
             ("exe_generation", |task| task.exe_generation += 1),
@@ -342,6 +364,7 @@ mod tests {
             pid_inode: 8,
             exe_inode: 9,
             group_count: 1,
+            outer_user_namespace: 10,
             seccomp: seccomp::OFF,
             ..Identity::default()
         };
