@@ -4,6 +4,7 @@
 //! once, off the async threads, and checks afterwards that it looked at the same run of the same process.
 
 mod attestor;
+mod caller_key;
 mod capabilities;
 mod container;
 mod draft;
@@ -27,13 +28,14 @@ mod vigil;
 mod witness;
 
 pub use attestor::{Attested, Attestor, AttestorConfig, Error};
+pub use caller_key::CallerKey;
 pub use capabilities::CAPABILITIES;
 pub use container::{Container, Containment};
 pub use draft::Cost;
 pub use files::PathRule;
 pub use learner::Wanted;
 pub use metrics::Metrics;
-pub use peer::{CallerKey, Evidence, Grade, Peer, Refusal};
+pub use peer::{Evidence, Grade, Peer, Refusal};
 pub use run::Run;
 pub use selector::{Selector, SelectorSet};
 pub use standing::Standing;

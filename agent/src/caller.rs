@@ -9,7 +9,7 @@ use tokio::{sync::OnceCell, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    attestation::{Attestor, Containment, Error, Peer, Refusal, Run},
+    attestation::{Attestor, CallerKey, Containment, Error, Peer, Refusal, Run},
     decision::{Account, Applicant, DecisionId, Decisions, Outcome, Ruling},
     quiet::Quiet,
     svid::{Subscriber, SvidCache},
@@ -56,6 +56,7 @@ impl Callers {
             pid,
             uid,
             gid,
+            caller: CallerKey::Uid(uid),
             grade: None,
             proof: "none: what the socket says of its maker",
             cgroup: None,
@@ -156,6 +157,7 @@ fn applicant(peer: &Peer) -> Applicant {
         pid: peer.pid,
         uid: peer.uid,
         gid: peer.gid,
+        caller: peer.caller_key(),
         grade: Some(peer.grade),
         proof: peer.held_by(),
         cgroup: peer.cgroup.clone(),

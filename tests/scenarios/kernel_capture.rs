@@ -8,6 +8,7 @@ mod pins;
 mod processes;
 pub(crate) mod stage;
 mod storm;
+mod subordinate;
 
 use std::{
     fs,

@@ -3,6 +3,7 @@
 mod floods;
 mod rates;
 mod reserve;
+mod subordinate;
 
 use std::{
     fs,

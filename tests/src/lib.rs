@@ -54,6 +54,8 @@ pub mod schema;
 pub mod sds;
 /// A configuration and its entries.
 pub mod settings;
+/// Uids that a user has in namespaces of its own.
+pub mod subordinate;
 /// What a process may do to look like another one.
 pub mod trick;
 /// A tiny HTTP server.

@@ -10,7 +10,7 @@ use std::{
 
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::container::Containment;
+use super::{caller_key::CallerKey, container::Containment};
 use crate::kernel::{self, Capture, Sighting, Task};
 
 /// How good the evidence for a process is; a later grade is a better one.
@@ -55,13 +55,6 @@ pub(super) enum Proof {
     Kernel { connect: Box<Sighting>, pidfd: Option<OwnedFd> },
     Pidfd { pidfd: OwnedFd },
     StartTime { ticks: u64 },
-}
-
-/// Whom a limit counts: the container's cgroup, since its processes may share a uid with others; else the uid.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum CallerKey {
-    Container(String),
-    Uid(u32),
 }
 
 /// Why a connection is closed before a byte is read from it.
@@ -238,13 +231,9 @@ impl Peer {
         start_ticks(self.pid).is_ok_and(|now| now == ticks)
     }
 
-    /// The container only if root named it, so that nobody chooses whom a limit counts. Its uids are not told apart:
-    /// root inside may take any, and would multiply its share.
+    /// Whom limits count for it.
     pub fn caller_key(&self) -> CallerKey {
-        match &self.containment {
-            Containment::Contained(container) => CallerKey::Container(container.cgroup.clone()),
-            Containment::Unsure | Containment::Unnamed => CallerKey::Uid(self.uid),
-        }
+        CallerKey::of(&self.containment, self.record(), self.uid)
     }
 }
 
@@ -426,18 +415,5 @@ mod tests {
         assert_eq!(pinned, pidfd::of_peer(ours.as_fd()).is_ok());
         let refused = Peer::of(&ours, None, Grade::Kernel).unwrap_err();
         assert!(matches!(refused, Refusal::BelowMinimum { .. }));
-    }
-
-    #[test]
-    fn a_container_that_is_not_believed_has_no_share_of_its_own() {
-        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut peer = Peer::of(&ours, None, Grade::Peercred).unwrap();
-        let path = format!("/docker/{}/below", "0123456789abcdef".repeat(4));
-        peer.containment = Containment::of_cgroup(&path, |_| true);
-        assert_eq!(peer.caller_key(), CallerKey::Container(path.trim_end_matches("/below").to_owned()));
-        for made_up in [Containment::of_cgroup(&path, |_| false), Containment::Unnamed] {
-            peer.containment = made_up;
-            assert_eq!(peer.caller_key(), CallerKey::Uid(peer.uid));
-        }
     }
 }

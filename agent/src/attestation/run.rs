@@ -12,10 +12,11 @@ use std::{
 use tokio::sync::{OnceCell, watch};
 
 use super::{
+    caller_key::CallerKey,
     draft::Cost,
     learner::{OF_BIRTH, OF_EXECUTABLE, SLOW},
     look::{About, Changes, Look},
-    peer::{CallerKey, Grade, Peer},
+    peer::{Grade, Peer},
     selector::{Selector, SelectorSet},
     standing::Standing,
     witness::Subject,

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use self::line::Line;
-use super::{attestor::Error, peer::CallerKey};
+use super::{attestor::Error, caller_key::CallerKey};
 use crate::{rate::Rate, share::Share};
 
 #[derive(Debug, Clone)]

@@ -180,7 +180,7 @@ pub(super) struct RawSds {
 pub(super) struct RawLimits {
     /// Connections to the public socket, all together. Default: 16384.
     pub(super) connections: Setting<i64>,
-    /// Connections of one caller: of one container, else of one uid. Default: 128.
+    /// Connections of one caller: of one container, else of one user. Default: 128.
     pub(super) connections_per_caller: Setting<i64>,
     /// Connections that one caller may make in a second; those beyond are closed at once.
     /// Default: 8 for each of connections_per_caller.

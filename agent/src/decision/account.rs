@@ -174,6 +174,7 @@ mod tests {
             pid: peer.pid,
             uid: peer.uid,
             gid: peer.gid,
+            caller: peer.caller_key(),
             grade: Some(peer.grade),
             proof: "test",
             cgroup: None,

@@ -10,12 +10,13 @@ use std::{
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 
 use super::{DecisionId, Ruling};
+use crate::attestation::CallerKey;
 
 /// Memory of all decisions together; the oldest go before it is exceeded.
 const MAX_BYTES: usize = 16 << 20;
 /// One that is larger is kept without its selectors.
 const MAX_DECISION_BYTES: usize = 256 << 10;
-/// Where there is no room, a uid that holds this share of it replaces its own decisions.
+/// Where there is no room, a caller that holds this share of it replaces its own decisions.
 const SHARE: usize = 4;
 
 /// Remembers what was decided. Recording takes some three microseconds, in part under a lock that nobody holds for longer.
@@ -56,12 +57,12 @@ struct Memory {
     /// Counts up with each decision, made or repeated.
     clock: u64,
     by_age: BTreeMap<u64, DecisionId>,
-    by_uid: HashMap<u32, Own>,
+    by_caller: HashMap<CallerKey, Own>,
     by_fingerprint: HashMap<u64, DecisionId>,
     bytes: usize,
 }
 
-/// What is held of one uid.
+/// What is held of one caller.
 #[derive(Debug, Default)]
 struct Own {
     ages: BTreeSet<u64>,
@@ -109,7 +110,7 @@ impl Decisions {
         let cut = bytes > MAX_DECISION_BYTES;
         let ruling = if cut { Ruling { evidence: None, ..ruling } } else { ruling };
         let bytes = if cut { ruling.bytes().min(MAX_DECISION_BYTES) } else { bytes };
-        let dropped = memory.make_room(self.limit, bytes, ruling.applicant.uid);
+        let dropped = memory.make_room(self.limit, bytes, &ruling.applicant.caller);
         let id = memory.keep(ruling, fingerprint, bytes, cut, now);
         self.metrics.held.set(i64::try_from(memory.held.len()).unwrap_or(i64::MAX));
         drop(memory);
@@ -148,23 +149,24 @@ impl Memory {
         held.decision.count += 1;
         held.decision.last_at = now;
         self.clock += 1;
-        let (before, uid) = (std::mem::replace(&mut held.age, self.clock), ruling.applicant.uid);
+        let before = std::mem::replace(&mut held.age, self.clock);
         self.by_age.remove(&before);
         self.by_age.insert(self.clock, id);
-        let ages = &mut self.by_uid.entry(uid).or_default().ages;
-        ages.remove(&before);
-        ages.insert(self.clock);
+        if let Some(own) = self.by_caller.get_mut(&ruling.applicant.caller) {
+            own.ages.remove(&before);
+            own.ages.insert(self.clock);
+        }
         Some(id)
     }
 
-    /// Lets go of the oldest while there is no room: of this uid where it holds its share, else of all. Returns how
+    /// Lets go of the oldest while there is no room: of this caller where it holds its share, else of all. Returns how
     /// many.
-    fn make_room(&mut self, limit: usize, bytes: usize, uid: u32) -> u64 {
+    fn make_room(&mut self, limit: usize, bytes: usize, caller: &CallerKey) -> u64 {
         let share = (limit / SHARE).max(1);
         let mut dropped = 0;
         while self.held.len() >= limit || self.bytes + bytes > MAX_BYTES {
             let has_its_share = |own: &&Own| own.ages.len() >= share || own.bytes >= MAX_BYTES / SHARE;
-            let own = self.by_uid.get(&uid).filter(has_its_share);
+            let own = self.by_caller.get(caller).filter(has_its_share);
             let oldest = own.and_then(|own| own.ages.first()).or_else(|| self.by_age.keys().next());
             let Some(oldest) = oldest.copied() else { break };
             self.drop_of_age(oldest);
@@ -179,12 +181,12 @@ impl Memory {
         if self.by_fingerprint.get(&held.fingerprint) == Some(&held.decision.id) {
             self.by_fingerprint.remove(&held.fingerprint);
         }
-        let uid = held.decision.ruling.applicant.uid;
-        if let Some(own) = self.by_uid.get_mut(&uid) {
+        let caller = &held.decision.ruling.applicant.caller;
+        if let Some(own) = self.by_caller.get_mut(caller) {
             own.ages.remove(&age);
             own.bytes -= held.bytes;
             if own.ages.is_empty() {
-                self.by_uid.remove(&uid);
+                self.by_caller.remove(caller);
             }
         }
     }
@@ -202,7 +204,7 @@ impl Memory {
         self.clock += 1;
         let age = self.clock;
         self.by_age.insert(age, id);
-        let own = self.by_uid.entry(ruling.applicant.uid).or_default();
+        let own = self.by_caller.entry(ruling.applicant.caller.clone()).or_default();
         own.ages.insert(age);
         own.bytes += bytes;
         self.by_fingerprint.insert(fingerprint, id);

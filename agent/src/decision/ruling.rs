@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    attestation::{Cost, Grade, SelectorSet},
+    attestation::{CallerKey, Cost, Grade, SelectorSet},
     kernel::FileId,
     registration::EntryId,
     spiffe::SpiffeId,
@@ -26,6 +26,8 @@ pub struct Applicant {
     /// Effective, in the initial user namespace.
     pub uid: u32,
     pub gid: u32,
+    /// Whose share of the memory it takes.
+    pub caller: CallerKey,
     /// `None` when it was refused before there was evidence of any grade.
     pub grade: Option<Grade>,
     /// What holds the connection to that process, in words.
@@ -80,6 +82,11 @@ impl Ruling {
         const EACH: usize = 64;
         let applicant = [&self.applicant.cgroup, &self.applicant.container];
         let applicant: usize = applicant.into_iter().flatten().map(String::len).sum();
+        // Once more as the name of a share.
+        let caller = match &self.applicant.caller {
+            CallerKey::Container(cgroup) => 2 * cgroup.len(),
+            CallerKey::UserNamespace(_) | CallerKey::Uid(_) => 0,
+        };
         let evidence = self.evidence.iter().map(|evidence| {
             let set = &evidence.selectors;
             let selectors =
@@ -97,7 +104,7 @@ impl Ruling {
             Outcome::Denied { asked } => asked.iter().map(|name| name.len() + EACH).sum(),
             Outcome::Served(_) | Outcome::Gained(_) | Outcome::Lost { .. } => 0,
         };
-        size_of::<Self>() + applicant + evidence.sum::<usize>() + identities.sum::<usize>() + reason
+        size_of::<Self>() + applicant + caller + evidence.sum::<usize>() + identities.sum::<usize>() + reason
     }
 }
 

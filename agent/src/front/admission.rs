@@ -77,7 +77,7 @@ struct Held {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InUse {
     pub streams: usize,
-    /// Containers, and uids outside containers, that have a connection.
+    /// Containers, and users outside containers, that have a connection.
     pub callers: usize,
 }
 

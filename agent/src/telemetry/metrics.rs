@@ -245,7 +245,7 @@ impl Collector for Asked {
         gauge("calls_open", "Calls of the public socket that are open", in_use.streams as f64)?;
         gauge(
             "callers",
-            "Containers, and uids outside containers, that are connected",
+            "Containers, and users outside containers, that are connected",
             in_use.callers as f64,
         )?;
         let (under_way, queued) = node.front.callers.attestor.at_work();

@@ -8,7 +8,7 @@ use vouch_tests::{Need, require, user};
 use super::stage::{Programs, Stage};
 
 /// A command of a user without privilege.
-fn of_stranger(command: &[&str]) -> Command {
+pub(super) fn of_stranger(command: &[&str]) -> Command {
     let id = user::STRANGER.to_string();
     let mut setpriv = Command::new("setpriv");
     setpriv.args(["--reuid", &id, "--regid", &id, "--groups", "12004", "--"]).args(command);
@@ -16,7 +16,7 @@ fn of_stranger(command: &[&str]) -> Command {
 }
 
 /// The socket is for everybody.
-fn open_stage() -> Stage {
+pub(super) fn open_stage() -> Stage {
     let stage = Stage::new();
     fs::set_permissions(&stage.path, fs::Permissions::from_mode(0o777)).unwrap();
     stage

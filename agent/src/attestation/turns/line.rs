@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{Bounds, Turn};
-use crate::attestation::{attestor::Error, peer::CallerKey};
+use crate::attestation::{attestor::Error, caller_key::CallerKey};
 
 /// When so many callers are known for what they have taken, those are forgotten who owe nothing.
 const TIDIED_FROM: usize = 64;

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::{
-    attestation::{Grade, Selector, SelectorSet},
+    attestation::{CallerKey, Grade, Selector, SelectorSet},
     decision::{Applicant, Evidence, Outcome},
 };
 
@@ -17,6 +17,7 @@ fn denied(pid: u32, uid: u32) -> Ruling {
             pid,
             uid,
             gid: uid,
+            caller: CallerKey::Uid(uid),
             grade: Some(Grade::Kernel),
             proof: "kernel record",
             cgroup: Some("/x".into()),
@@ -81,6 +82,20 @@ fn one_user_cannot_push_out_what_others_are_asked_about() {
 }
 
 #[test]
+fn a_caller_of_many_uids_cannot_push_out_others_either() {
+    let decisions = Decisions::new(100);
+    for pid in 1..=50 {
+        decisions.record(denied(pid, 5), at(1));
+    }
+    for pid in 1000..3000 {
+        let mut of_a_subordinate = denied(pid, 300_000 + pid);
+        Arc::make_mut(&mut of_a_subordinate.applicant).caller = CallerKey::Uid(6);
+        decisions.record(of_a_subordinate, at(2));
+    }
+    assert_eq!(decisions.find(usize::MAX, |ruling| ruling.applicant.uid == 5).len(), 50);
+}
+
+#[test]
 fn a_repeated_denial_of_one_process_fills_nothing() {
     let decisions = Decisions::new(100);
     decisions.record(denied(1, 5), at(1));
@@ -113,6 +128,16 @@ fn memory_is_bounded_and_an_overlarge_one_is_cut() {
 }
 
 #[test]
+fn the_cgroup_that_names_a_share_takes_room_in_it_and_in_the_decision() {
+    let of_user = denied(1, 5);
+    let mut of_container = of_user.clone();
+    let cgroup = "/docker/x".to_owned();
+    let room = 2 * cgroup.len();
+    Arc::make_mut(&mut of_container.applicant).caller = CallerKey::Container(cgroup);
+    assert_eq!(of_container.bytes(), of_user.bytes() + room);
+}
+
+#[test]
 fn recording_is_quick_while_others_record() {
     let decisions = Decisions::new(4096);
     let rounds = 20_000;
@@ -138,19 +163,23 @@ fn whatever_is_recorded_the_books_agree() {
     let decisions = Decisions::new(16);
     for step in 0..5000_u32 {
         let mut ruling = denied(step * 7 % 40, step * 3 % 5);
-        Arc::make_mut(&mut ruling.applicant).birth = u64::from(step % 3);
+        let applicant = Arc::make_mut(&mut ruling.applicant);
+        applicant.birth = u64::from(step % 3);
+        if applicant.uid > 2 {
+            applicant.caller = CallerKey::Container(format!("/docker/{}", applicant.uid));
+        }
         decisions.record(ruling, at(u64::from(step)));
         let memory = decisions.lock();
         assert_eq!(memory.held.len(), memory.by_age.len());
-        assert_eq!(memory.held.len(), memory.by_uid.values().map(|own| own.ages.len()).sum::<usize>());
-        assert_eq!(memory.bytes, memory.by_uid.values().map(|own| own.bytes).sum::<usize>());
+        assert_eq!(memory.held.len(), memory.by_caller.values().map(|own| own.ages.len()).sum::<usize>());
+        assert_eq!(memory.bytes, memory.by_caller.values().map(|own| own.bytes).sum::<usize>());
         assert!(memory.by_fingerprint.len() <= memory.held.len() && memory.held.len() <= 16);
         assert_eq!(memory.bytes, memory.held.values().map(|held| held.bytes).sum::<usize>());
     }
 }
 
 #[test]
-fn a_uid_with_large_decisions_replaces_its_own() {
+fn a_caller_with_large_decisions_replaces_its_own() {
     let decisions = Decisions::new(4096);
     let other = decisions.record(denied(1, 2000), at(1));
     for pid in 0..200 {
