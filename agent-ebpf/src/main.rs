@@ -8,6 +8,7 @@
 
 mod event;
 mod flow;
+mod haste;
 mod hooks;
 mod identity;
 mod kernel;

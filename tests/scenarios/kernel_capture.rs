@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what cannot be arranged fails the scenario")]
 
 mod credentials;
+mod haste;
 mod origins;
 mod pins;
 mod processes;

@@ -77,6 +77,33 @@ pub mod seccomp {
     pub const FILTER: u32 = 3;
 }
 
+/// What the record of a connect tells at once of whose it is: connections with one sign have one caller, which may have
+/// many of them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Sign {
+    pub cgroup_id: u64,
+    /// As [`Identity::outer_user_namespace`].
+    pub outer_user_namespace: u32,
+    /// Zero in a user namespace, where nobody is told from others by it.
+    pub euid: u32,
+}
+const _: () = assert!(size_of::<Sign>() == 16);
+
+impl Sign {
+    #[inline(always)]
+    pub fn of(connector: &Identity) -> Self {
+        Self::new(connector.cgroup_id, connector.outer_user_namespace, connector.euid)
+    }
+
+    /// `outer_user_namespace` is 0 for the initial one.
+    #[inline(always)]
+    pub fn new(cgroup_id: u64, outer_user_namespace: u32, euid: u32) -> Self {
+        let euid = if outer_user_namespace == 0 { euid } else { 0 };
+        Self { cgroup_id, outer_user_namespace, euid }
+    }
+}
+
 /// A process at one instant, and where it comes from. The connect hook leaves it in the client's socket storage, and
 /// the getsockname hook copies it into the storage of the accepted socket; the list of tasks is made of them.
 #[repr(C)]

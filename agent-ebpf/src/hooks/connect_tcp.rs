@@ -50,7 +50,7 @@ fn connect(context: *mut bpf_sock_addr) -> i32 {
         // A socket that was accepted once, disconnected and connects now has another peer.
         // SAFETY: the socket is the context's.
         unsafe { bpf_sk_storage_delete(storage(&PEERS), socket.cast()) };
-        let kept = record::keep_current(socket);
+        let (kept, _) = record::keep_current(socket);
         count(if kept { counter::TCP_CONNECTS } else { counter::TCP_CONNECTS_WITHOUT_STORAGE });
     }
     ALLOW

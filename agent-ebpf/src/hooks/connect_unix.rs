@@ -13,7 +13,7 @@ use core::ptr::read_volatile;
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use vouch_abi::names::counter;
 
-use crate::{maps::count, record};
+use crate::{haste, maps::count, record};
 
 const SOCK_STREAM: u32 = 1;
 const TCP_ESTABLISHED: u32 = 1;
@@ -44,6 +44,7 @@ fn keep_record(socket: *mut bpf_sock) {
         return;
     }
     // Storage is charged to the caller's network namespace, which the caller may have starved on purpose.
-    let kept = record::keep_current(socket);
+    let (kept, sign) = record::keep_current(socket);
     count(if kept { counter::CONNECTS } else { counter::CONNECTS_WITHOUT_STORAGE });
+    haste::slow_down(sign);
 }

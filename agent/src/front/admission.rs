@@ -9,7 +9,7 @@ use std::{
 use super::{limits::Limits, pace::Pace};
 use crate::{
     attestation::CallerKey,
-    kernel::Task,
+    kernel::Sign,
     rate::{Rate, TooSoon},
     share::{Full, Share},
 };
@@ -49,14 +49,6 @@ struct Counts {
     refused: HashMap<u32, Instant>,
 }
 
-/// What tells of which caller a connection is as soon as its record is read: connections with the same sign have the same
-/// caller, which may have many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Sign {
-    cgroup_id: u64,
-    uid: u32,
-}
-
 /// How much of a total is taken, and by how many.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Taken {
@@ -87,7 +79,7 @@ pub(super) struct Refused {
     pub(super) reason: &'static str,
 }
 
-const TOO_SOON: Refused = Refused { reason: "connects_per_second" };
+pub(super) const TOO_SOON: Refused = Refused { reason: "connects_per_second" };
 
 /// One connection's place; given back on drop.
 #[derive(Debug)]
@@ -151,12 +143,6 @@ impl Admission {
     pub(super) fn in_use(&self) -> InUse {
         let counts = lock(&self.counts);
         InUse { streams: counts.streams.all, callers: counts.connections.holders }
-    }
-}
-
-impl Sign {
-    pub(super) fn of(record: &Task) -> Self {
-        Self { cgroup_id: record.cgroup_id, uid: record.euid }
     }
 }
 
@@ -360,7 +346,7 @@ mod tests {
     #[test]
     fn a_caller_that_was_turned_away_is_known_by_its_sign_until_it_may_connect() {
         let admission = Admission::new(&Limits { connects_per_second: 1, ..limits() });
-        let (sign, other) = (Sign { cgroup_id: 7, uid: 1 }, Sign { cgroup_id: 8, uid: 1 });
+        let (sign, other) = (Sign::new(7, 0, 1), Sign::new(8, 0, 1));
         let connect = || admission.connection(uid(1), Some(sign)).map(drop);
         let now = Instant::now();
         assert_eq!((connect(), admission.not_too_soon(sign, now)), (Ok(()), Ok(())));
@@ -375,11 +361,7 @@ mod tests {
         let start = Instant::now();
         for number in 0..100_000 {
             let now = start + Duration::from_millis(10) * number;
-            lock(&admission.counts).note_too_soon(
-                Sign { cgroup_id: 1, uid: number },
-                now,
-                Duration::from_secs(1),
-            );
+            lock(&admission.counts).note_too_soon(Sign::new(1, 0, number), now, Duration::from_secs(1));
             assert_eq!(admission.refusal(number, now), Ok(()));
         }
         let (signs, refused) = {

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Front, Outcome, Refused,
-    admission::{ConnectionPlace, Sign},
+    admission::{ConnectionPlace, TOO_SOON},
     bell::Bells,
     connection::{self, LINGER},
     queue::{Door, Seen},
@@ -28,6 +28,7 @@ use super::{
 use crate::{
     attestation::{Evidence, Peer},
     caller::Caller,
+    kernel::Task,
     open::Open,
     quiet::Quiet,
 };
@@ -36,6 +37,8 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// So many connections are accepted, or turned away, until those that are open have their turn.
 const ACCEPTED_AT_ONCE: u64 = 4;
+/// How long the connects of a caller are slowed down that came too soon.
+const SLOWED_FOR: Duration = Duration::from_secs(1);
 const STOP_CHECKED_EVERY: Duration = Duration::from_millis(10);
 
 static ACCEPT_ERRORS: Quiet = Quiet::new();
@@ -159,7 +162,7 @@ impl Shard {
         let (capture, refuse) = (front.capture.as_deref(), |refusal| front.refuse(&refusal, socket));
         let evidence = Evidence::of(socket, capture).map_err(refuse)?;
         if let Evidence::Record(seen) = &evidence {
-            front.admission.not_too_soon(Sign::of(&seen.task), Instant::now())?;
+            front.admission.not_too_soon(seen.task.sign(), Instant::now())?;
         }
         let peer = Peer::shown_by(evidence, socket, capture, front.minimum).map_err(refuse)?;
         let caller = Arc::new(front.callers.caller(peer));
@@ -168,8 +171,14 @@ impl Shard {
     }
 
     fn place_of(&self, caller: &Caller) -> Result<ConnectionPlace, Refused> {
-        let peer = caller.peer();
-        self.front.admission.connection(peer.caller_key(), peer.record().map(Sign::of))
+        let Front { admission, capture, .. } = &*self.front;
+        let (peer, sign) = (caller.peer(), caller.peer().record().map(Task::sign));
+        let place = admission.connection(peer.caller_key(), sign);
+        if let (Err(TOO_SOON), Some(capture), Some(sign)) = (&place, capture, sign) {
+            // The place is refused either way.
+            let _ = capture.slow_down(sign, SLOWED_FOR);
+        }
+        place
     }
 
     async fn serve_at<S>(&self, place: ConnectionPlace, socket: S, caller: Arc<Caller>) -> Outcome

@@ -22,8 +22,9 @@ use vouch_abi::{
 use zerocopy::FromBytes;
 
 use super::{
-    Error, EventSource, Options, Sighting, Task,
+    Error, EventSource, Options, Sighting, Sign, Task,
     cgroup::Cgroups,
+    haste::Hasty,
     load::{self, Loaded},
     origin::Origins,
     pins::Pins,
@@ -55,6 +56,7 @@ pub struct Capture {
     /// When the hooks of TCP were attached, if they are.
     tcp_since: Option<Duration>,
     origins: Origins,
+    hasty: Hasty,
     /// Holds programs and links of the other hooks.
     _ebpf: Ebpf,
     /// Holds the directory of the pins.
@@ -93,6 +95,8 @@ pub struct Counters {
     pub connects_without_storage: u64,
     /// Connects on a socket that was connected already; its first record stayed.
     pub connects_repeated: u64,
+    /// Connects that took longer, since their makers connect to the agent too often.
+    pub connects_delayed: u64,
     /// Records handed to an accepted socket.
     pub handovers: u64,
     /// Accepted sockets whose client has no record.
@@ -149,6 +153,7 @@ impl Capture {
             cgroups,
             hooks,
             origins: take::<HashMap<_, _, _>>(&mut ebpf, map::ORIGINS).map(Origins)?,
+            hasty: take::<HashMap<_, _, _>>(&mut ebpf, map::HASTY).map(Hasty::new)?,
             _unix_links: unix_links,
             tcp_since: (!tcp_links.is_empty()).then(system::since_boot),
             _tcp_links: tcp_links,
@@ -196,6 +201,12 @@ impl Capture {
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(io::Error::other(error)),
         }
+    }
+
+    /// For so long from now each `connect()` of whoever has that sign, on whatever Unix stream socket, takes 50 µs longer: time
+    /// that the one who connects is charged for.
+    pub fn slow_down(&self, sign: Sign, how_long: Duration) -> io::Result<()> {
+        self.hasty.note(sign, system::since_boot() + how_long)
     }
 
     /// Whether the hooks of TCP are attached.
@@ -263,6 +274,7 @@ impl Capture {
             connects: self.counters.total(counter::CONNECTS)?,
             connects_without_storage: self.counters.total(counter::CONNECTS_WITHOUT_STORAGE)?,
             connects_repeated: self.counters.total(counter::CONNECTS_REPEATED)?,
+            connects_delayed: self.counters.total(counter::CONNECTS_DELAYED)?,
             handovers: self.counters.total(counter::HANDOVERS)?,
             handovers_without_record: self.counters.total(counter::HANDOVERS_WITHOUT_RECORD)?,
             handovers_without_storage: self.counters.total(counter::HANDOVERS_WITHOUT_STORAGE)?,

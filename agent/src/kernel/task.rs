@@ -1,6 +1,6 @@
 use std::{fs, io, num::NonZeroU64, os::unix::fs::MetadataExt, time::Duration};
 
-use vouch_abi::{COMM_LEN, ExecutedFile, Identity, MAX_GROUPS, seccomp};
+use vouch_abi::{COMM_LEN, ExecutedFile, Identity, MAX_GROUPS, Sign, seccomp};
 
 /// One process (or the thread of it that acted) as the kernel saw it at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +99,10 @@ impl Task {
     pub fn comm(&self) -> String {
         let length = self.comm.iter().position(|byte| *byte == 0).unwrap_or(COMM_LEN);
         String::from_utf8_lossy(&self.comm[..length]).into_owned()
+    }
+
+    pub fn sign(&self) -> Sign {
+        Sign::new(self.cgroup_id, self.outer_user_namespace.map_or(0, |namespace| namespace.inode), self.euid)
     }
 
     /// In the kernel's order. `None` when there are more than the record has room for.

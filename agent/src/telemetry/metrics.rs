@@ -290,6 +290,11 @@ impl Collector for Asked {
                 "Connects for which the kernel had no room",
                 counters.connects_without_storage,
             )?;
+            counter(
+                "kernel_connects_delayed",
+                "Connects that took longer, since their makers connect to the agent too often",
+                counters.connects_delayed,
+            )?;
             counter("kernel_handovers", "Records handed to an accepted socket", counters.handovers)?;
             counter(
                 "kernel_handovers_without_record",

@@ -25,6 +25,17 @@ fn connections_made_without_pause_are_closed_and_others_are_not() {
 }
 
 #[test]
+fn who_goes_on_connecting_is_slowed_down_by_the_kernel() {
+    require!(Need::Agent, Need::Root, Need::ConnectHook);
+    let agent = Agent::start(settings().set("limits.connects_per_second", 1));
+    eventually("connects take longer", SOON, || {
+        drop(UnixStream::connect(agent.socket()).expect("it accepts"));
+        (value(&agent.metrics(), "vouch_kernel_connects_delayed_total") >= Some(1.0)).then_some(())
+    });
+    nothing_is_held(&agent);
+}
+
+#[test]
 fn processes_attested_too_often_wait_and_those_of_another_user_do_not() {
     require!(Need::Agent, Need::Root);
     let agent = Agent::start(

@@ -1,0 +1,29 @@
+//! Whose connects the hook slows down.
+
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use aya::maps::{HashMap, MapData};
+
+use super::Sign;
+
+/// A sign as the map takes it: words, since it has no type of ours.
+type Words = [u64; size_of::<Sign>() / 8];
+
+pub(super) struct Hasty(Mutex<HashMap<MapData, Words, u64>>);
+
+impl Hasty {
+    pub(super) fn new(map: HashMap<MapData, Words, u64>) -> Self {
+        Self(Mutex::new(map))
+    }
+
+    /// `until` counts from boot. Where there is no room, whoever was longest without a connect is forgotten.
+    pub(super) fn note(&self, sign: Sign, until: Duration) -> io::Result<()> {
+        let (words, until): (Words, _) = (zerocopy::transmute!(sign), until.as_nanos() as u64);
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.insert(words, until, 0).map_err(io::Error::other)
+    }
+}
