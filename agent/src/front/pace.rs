@@ -20,6 +20,8 @@ use crate::rate::Rate;
 
 /// A connection takes so many units from its caller's pace at once, so that the common one is rarely asked.
 const GRAIN: u32 = 32;
+/// Of a caller that sends too fast so many bytes are read at once: some dozen calls at most.
+const SLOW_READ: usize = 512;
 /// After so many units in one turn a connection lets others have theirs.
 const TURN: u32 = 256;
 /// How long it does. Timers are no finer.
@@ -121,6 +123,8 @@ pub(super) struct Paced<S> {
     pace: Arc<Pace>,
     /// Units that were paid and not used.
     credit: u32,
+    /// Whether its caller sends faster than it may.
+    is_slow: bool,
     /// Units used since there was last nothing to read.
     turn: u32,
     /// Nothing is read until it is over.
@@ -131,7 +135,7 @@ pub(super) struct Paced<S> {
 impl<S> Paced<S> {
     /// A new connection of a client. In `paused` is counted how often bytes were left waiting.
     pub(super) fn new(socket: S, pace: Arc<Pace>, paused: Counter) -> Self {
-        Self { socket, meter: Meter::new(), pace, credit: 0, turn: 0, pause: None, paused }
+        Self { socket, meter: Meter::new(), pace, credit: 0, is_slow: false, turn: 0, pause: None, paused }
     }
 
     fn account(&mut self, bytes: &[u8]) {
@@ -142,6 +146,7 @@ impl<S> Paced<S> {
             let paid = (units - self.credit).max(GRAIN);
             pause = self.pace.pay(paid, now());
             self.credit += paid;
+            self.is_slow = !pause.is_zero();
         }
         self.credit -= units;
         if !pause.is_zero() {
@@ -150,6 +155,24 @@ impl<S> Paced<S> {
             pause = REST;
         }
         if !pause.is_zero() {
+            self.rest(pause);
+        }
+    }
+
+    /// Waits for its turn while its caller owes anything.
+    fn poll_pace(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            // What is read is paid afterwards, so whoever begins with a new connection would always read something first.
+            if self.credit > 0 || self.pace.owed(now()).is_zero() {
+                return Poll::Ready(());
+            }
+            // Paid before: connections that wait have their turns one after the other, and do not all wake at once.
+            let pause = self.pace.pay(GRAIN, now());
+            (self.credit, self.is_slow) = (GRAIN, true);
             self.rest(pause);
         }
     }
@@ -171,20 +194,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        loop {
-            if let Some(pause) = &mut this.pause {
-                ready!(pause.as_mut().poll(cx));
-                this.pause = None;
-            }
-            // What is read is paid afterwards, so whoever begins with a new connection would always read something first.
-            let owed = if this.credit > 0 { Duration::ZERO } else { this.pace.owed(now()) };
-            if owed.is_zero() {
-                break;
-            }
-            this.rest(owed);
-        }
+        ready!(this.poll_pace(cx));
         let before = buffer.filled().len();
-        let read = Pin::new(&mut this.socket).poll_read(cx, buffer);
+        let socket = Pin::new(&mut this.socket);
+        let read = match this.is_slow {
+            true => poll_read_some(socket, cx, buffer, SLOW_READ),
+            false => socket.poll_read(cx, buffer),
+        };
         match &read {
             Poll::Ready(Ok(())) => this.account(&buffer.filled()[before..]),
             Poll::Ready(Err(_)) => {}
@@ -192,6 +208,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         }
         read
     }
+}
+
+/// As `poll_read`, no more than `most` bytes.
+fn poll_read_some<S: AsyncRead>(
+    socket: Pin<&mut S>,
+    cx: &mut Context<'_>,
+    buffer: &mut ReadBuf<'_>,
+    most: usize,
+) -> Poll<io::Result<()>> {
+    let most = most.min(buffer.remaining());
+    let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
+    ready!(socket.poll_read(cx, &mut part))?;
+    let read = part.filled().len();
+    buffer.advance(read);
+    Poll::Ready(Ok(()))
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
@@ -299,9 +330,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_new_connection_reads_nothing_before_the_debts_of_its_caller_are_paid() {
         let pace = Arc::new(Pace::new(Rate::new(1_000, 1_000), now()));
-        // A thousand at once, and a second's worth more.
-        pace.pay(2_000, now());
+        pace.pay(1_000, now());
         for _ in 0..3 {
+            // A thousand at once were free.
+            pace.pay(1_000, now());
             let (ours, mut theirs) = duplex(1 << 20);
             theirs.write_all(&preface_and(&[(6, 8)])).await.unwrap();
             let mut paced = Paced::new(ours, Arc::clone(&pace), Counter::default());
@@ -311,6 +343,36 @@ mod tests {
             paced.read_exact(&mut [0; 41]).await.unwrap();
             assert!(start.elapsed() >= owed, "{:?} of {owed:?}", start.elapsed());
         }
+    }
+
+    /// Each that wakes finds its turn paid: a hundred that wake to see that one of them was quicker would cost others time.
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_wait_for_their_pace_wake_one_after_the_other_and_read_a_little() {
+        const WAITING: usize = 50;
+        let pace = Arc::new(Pace::new(Rate::new(1_000, 1_000), now()));
+        pace.pay(2_000, now());
+        let start = time::Instant::now();
+        let mut reads = tokio::task::JoinSet::new();
+        for _ in 0..WAITING {
+            let (ours, mut theirs) = duplex(1 << 20);
+            theirs.write_all(&preface_and(&vec![(6, 8); 1_000])).await.unwrap();
+            let mut paced = Paced::new(ours, Arc::clone(&pace), Counter::default());
+            reads.spawn(async move {
+                let bytes = paced.read(&mut [0; 8 << 10]).await.unwrap();
+                (bytes, start.elapsed(), theirs)
+            });
+        }
+        let mut ends: Vec<_> = reads
+            .join_all()
+            .await
+            .into_iter()
+            .map(|(bytes, end, _)| {
+                assert_eq!(bytes, SLOW_READ);
+                end
+            })
+            .collect();
+        ends.sort_unstable();
+        assert!(ends.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(30)), "{ends:?}");
     }
 
     #[tokio::test(start_paused = true)]
