@@ -8,7 +8,7 @@
 
 mod event;
 mod flow;
-mod haste;
+mod delay;
 mod hooks;
 mod identity;
 mod kernel;

@@ -9,7 +9,7 @@ use aya_ebpf::{
     macros::{btf_map, map},
     maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use vouch_abi::{ConnectRecord, Features, Offsets, Origin, Sign, names::counter};
+use vouch_abi::{ConnectRecord, ConnectorKey, Features, Offsets, Origin, names::counter};
 
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::ZERO;
@@ -38,7 +38,7 @@ pub static FLOWS: LruHashMap<Flow, ConnectRecord> = LruHashMap::with_max_entries
 
 /// Whose connects are slowed down, until when since boot. The agent alone writes.
 #[map]
-pub static HASTY: LruHashMap<Sign, u64> = LruHashMap::with_max_entries(1 << 10, 0);
+pub static DELAYED: LruHashMap<ConnectorKey, u64> = LruHashMap::with_max_entries(1 << 10, 0);
 
 /// The agent chooses the size when it loads the object.
 #[map]

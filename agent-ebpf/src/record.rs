@@ -10,7 +10,7 @@ use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
     helpers::generated::{bpf_get_current_task_btf, bpf_sk_storage_delete, bpf_sk_storage_get},
 };
-use vouch_abi::{ConnectRecord, Sign};
+use vouch_abi::{ConnectRecord, ConnectorKey};
 
 use crate::{
     identity::{describe, describe_acting},
@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// Leaves a record of the task that runs this program with a socket that it connects, in the place of an older one.
-/// False when the kernel refuses the memory: then there is none. And what tells such tasks from others.
+/// False when the kernel refuses the memory: then there is none. And what tells of such tasks whose they are.
 #[inline(always)]
-pub fn keep_current(socket: *mut bpf_sock) -> (bool, Sign) {
+pub fn keep_current(socket: *mut bpf_sock) -> (bool, ConnectorKey) {
     let mut memory = MaybeUninit::uninit();
     let record: &mut ConnectRecord = cleared(&mut memory);
     // SAFETY: a helper without arguments.
@@ -39,7 +39,7 @@ pub fn keep_current(socket: *mut bpf_sock) -> (bool, Sign) {
             u64::from(BPF_SK_STORAGE_GET_F_CREATE),
         )
     };
-    (!stored.is_null(), Sign::of(&record.connector))
+    (!stored.is_null(), ConnectorKey::of(&record.connector))
 }
 
 /// Any task: `task` is a trusted `struct task_struct *`.

@@ -56,7 +56,7 @@ impl Callers {
             pid,
             uid,
             gid,
-            caller: CallerKey::Uid(uid),
+            caller: CallerKey::Unknown,
             grade: None,
             proof: "none: what the socket says of its maker",
             cgroup: None,

@@ -126,14 +126,11 @@ impl Front {
         self.admission.in_use()
     }
 
-    /// Closes a connection for what is known, or not known, of its maker. Who is refused without pause is told apart no more.
+    /// Closes a connection for what is known, or not known, of its maker.
     fn refuse(&self, refusal: &Refusal, socket: &impl AsFd) -> Outcome {
         let maker = getsockopt(socket, sockopt::PeerCredentials).map_or((0, u32::MAX, u32::MAX), |maker| {
             (u32::try_from(maker.pid()).unwrap_or(0), maker.uid(), maker.gid())
         });
-        if let Err(refused) = self.admission.refusal(maker.1, Instant::now()) {
-            return refused.into();
-        }
         let decision = self.callers.refuse(refusal, maker);
         let (reason, code) = (refusal.reason(), refusal.code());
         if let Some(suppressed) = REFUSALS.line(Instant::now()) {

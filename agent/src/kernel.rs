@@ -9,7 +9,7 @@ mod capture;
 mod cgroup;
 mod error;
 mod events;
-mod haste;
+mod delay;
 mod load;
 mod object;
 mod offsets;
@@ -29,7 +29,7 @@ pub use origin::{Provenance, Sighting};
 pub use pins::{PinFault, instance_directory, is_bpffs, unpin};
 pub use system::since_boot;
 pub use task::{FileId, Namespaces, Parent, Seccomp, Task, UserNamespace};
-pub use vouch_abi::Sign;
+pub use vouch_abi::ConnectorKey;
 
 /// How the kernel programs are attached.
 #[derive(Debug, Clone, PartialEq, Eq)]

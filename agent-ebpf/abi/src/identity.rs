@@ -77,30 +77,44 @@ pub mod seccomp {
     pub const FILTER: u32 = 3;
 }
 
-/// What the record of a connect tells at once of whose it is: connections with one sign have one caller, which may have
-/// many of them.
+/// What the record of a connect tells at once of whose it is, as the agent's limits count: connections with one key have one
+/// caller, which may have many keys.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct Sign {
+pub struct ConnectorKey {
     pub cgroup_id: u64,
-    /// As [`Identity::outer_user_namespace`].
-    pub outer_user_namespace: u32,
-    /// Zero in a user namespace, where nobody is told from others by it.
-    pub euid: u32,
+    /// Inode of the outermost user namespace, if root made it.
+    pub user_namespace: u32,
+    /// Else who made it, or the effective uid of whoever is in none.
+    pub uid: u32,
 }
-const _: () = assert!(size_of::<Sign>() == 16);
+const _: () = assert!(size_of::<ConnectorKey>() == 16);
 
-impl Sign {
+impl ConnectorKey {
+    /// Nobody's uid; here it stands for all of a cgroup's.
+    const ANY: u32 = u32::MAX;
+
     #[inline(always)]
     pub fn of(connector: &Identity) -> Self {
-        Self::new(connector.cgroup_id, connector.outer_user_namespace, connector.euid)
+        let (namespace, owner) = (connector.outer_user_namespace, connector.outer_user_namespace_owner);
+        Self::new(connector.cgroup_id, connector.euid, (namespace != 0).then_some((namespace, owner)))
     }
 
-    /// `outer_user_namespace` is 0 for the initial one.
+    /// `outer` is the outermost user namespace below the initial one and who made it.
     #[inline(always)]
-    pub fn new(cgroup_id: u64, outer_user_namespace: u32, euid: u32) -> Self {
-        let euid = if outer_user_namespace == 0 { euid } else { 0 };
-        Self { cgroup_id, outer_user_namespace, euid }
+    pub fn new(cgroup_id: u64, euid: u32, outer: Option<(u32, u32)>) -> Self {
+        let (user_namespace, uid) = match outer {
+            None => (0, euid),
+            Some((inode, 0)) => (inode, 0),
+            Some((_, owner)) => (0, owner),
+        };
+        Self { cgroup_id, user_namespace, uid }
+    }
+
+    /// Of everybody in the cgroup: where it is a container's, its uids are one caller.
+    #[inline(always)]
+    pub fn of_whole_cgroup(self) -> Self {
+        Self { user_namespace: 0, uid: Self::ANY, ..self }
     }
 }
 

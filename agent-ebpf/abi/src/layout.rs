@@ -1,4 +1,4 @@
-use crate::{ConnectRecord, Event, ExecutedFile, Features, Identity, Origin, Sign};
+use crate::{ConnectRecord, ConnectorKey, Event, ExecutedFile, Features, Identity, Origin};
 
 /// A shared struct as this crate lays it out, to be compared with what the object's BTF says.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ pub const LAYOUTS: &[StructLayout] = &[
         comm,
     }),
     layout!(ConnectRecord { connector, origin }),
-    layout!(Sign { cgroup_id, outer_user_namespace, euid }),
+    layout!(ConnectorKey { cgroup_id, user_namespace, uid }),
     layout!(Origin { executed, launcher }),
     layout!(ExecutedFile { inode, ctime_sec, ctime_nsec, generation, device, kind }),
     layout!(Event { identity, sequence, cpu, kind }),

@@ -14,6 +14,8 @@ mod layout;
 mod offsets;
 
 pub use event::{Event, kind};
-pub use identity::{COMM_LEN, ConnectRecord, ExecutedFile, Identity, MAX_GROUPS, Origin, Sign, origin, seccomp};
+pub use identity::{
+    COMM_LEN, ConnectRecord, ConnectorKey, ExecutedFile, Identity, MAX_GROUPS, Origin, origin, seccomp,
+};
 pub use layout::{LAYOUTS, StructLayout};
 pub use offsets::{Features, Offset, Offsets};

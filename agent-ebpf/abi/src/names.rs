@@ -24,8 +24,8 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
     /// Inode of a pid → `Origin`, for every process.
     pub const ORIGINS: &str = "ORIGINS";
-    /// `Sign` → until when connects are slowed down, in ns since boot. Written by the agent.
-    pub const HASTY: &str = "HASTY";
+    /// `ConnectorKey` → until when connects are slowed down, in ns since boot. Written by the agent.
+    pub const DELAYED: &str = "DELAYED";
     /// Per-CPU `u64`, indexed by [`super::counter`].
     pub const COUNTERS: &str = "COUNTERS";
 }
@@ -71,7 +71,7 @@ pub mod counter {
     pub const TCP_HANDOVERS_STALE: u32 = 14;
     /// Of [`EVENTS_LOST`], how many the agent has told of: its own note, for the agent after it.
     pub const EVENTS_LOST_TOLD: u32 = 15;
-    /// Connects that took longer, since the agent has said so of their makers.
+    /// Connects that took longer: of whom the agent has named, and of whom it cannot name, for want of a record.
     pub const CONNECTS_DELAYED: u32 = 16;
     /// How many counters there are.
     pub const COUNT: u32 = 17;

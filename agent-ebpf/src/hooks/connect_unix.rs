@@ -6,14 +6,14 @@
 //!   learns that way lower.
 //!
 //! It runs inside `connect()`, io_uring's included, before the kernel decides whether the call succeeds, and
-//! never makes it fail.
+//! never makes it fail. For whoever connects to the agent too fast it makes it take longer: see [`crate::delay`].
 
 use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use vouch_abi::names::counter;
 
-use crate::{haste, maps::count, record};
+use crate::{delay, maps::count, record};
 
 const SOCK_STREAM: u32 = 1;
 const TCP_ESTABLISHED: u32 = 1;
@@ -44,7 +44,10 @@ fn keep_record(socket: *mut bpf_sock) {
         return;
     }
     // Storage is charged to the caller's network namespace, which the caller may have starved on purpose.
-    let (kept, sign) = record::keep_current(socket);
+    let (kept, connector) = record::keep_current(socket);
     count(if kept { counter::CONNECTS } else { counter::CONNECTS_WITHOUT_STORAGE });
-    haste::slow_down(sign);
+    // Without a record the agent knows nobody whom it could name.
+    if !kept || delay::is_due(connector) {
+        delay::keep_busy();
+    }
 }

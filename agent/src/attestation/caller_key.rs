@@ -12,6 +12,8 @@ pub enum CallerKey {
     UserNamespace(u32),
     /// A user, by a uid of the initial user namespace.
     Uid(u32),
+    /// All of whom nothing is known for certain: they might take one uid after the other.
+    Unknown,
 }
 
 impl CallerKey {

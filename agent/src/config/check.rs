@@ -20,7 +20,7 @@ use super::{
         Rotation, Sds, Telemetry, WorkloadApi,
     },
     text::FileText,
-    values::COUNT_MAX,
+    values::{COUNT_MAX, QUEUE_MAX},
     words::{AUTO, GRADES, HOOKS, KEY_TYPES, LOG_FORMATS, LOG_LEVELS, OFF, PATH_MEANINGS},
 };
 use crate::{
@@ -338,7 +338,7 @@ impl Checker<'_> {
                 &raw.connects_per_second,
                 8 * connections_per_caller,
             )?,
-            flooded_queue: count("flooded_queue", &raw.flooded_queue, 64)?,
+            flooded_queue: self.count_to(QUEUE_MAX, "flooded_queue", &raw.flooded_queue, 64)?,
             streams: count("streams", &raw.streams, 32768)?,
             streams_per_connection: count("streams_per_connection", &raw.streams_per_connection, 128)?,
             streams_per_caller,

@@ -186,7 +186,7 @@ pub(super) struct RawLimits {
     /// Default: 8 for each of connections_per_caller.
     pub(super) connects_per_second: Setting<i64>,
     /// Connections that may wait to be accepted while somebody makes more than connects_per_second without pause. Else
-    /// as many as net.core.somaxconn allows. Default: 64.
+    /// as many as net.core.somaxconn allows. 1 to 4096, default: 64.
     pub(super) flooded_queue: Setting<i64>,
     /// Streams, all together. Default: 32768.
     pub(super) streams: Setting<i64>,

@@ -200,6 +200,7 @@ fn what_breaks_a_rule_is_refused() {
         ("[limits]\nreserve = 1.0", "E0108"),
         ("[limits]\nheader_list = \"2MiB\"", "E0108"),
         ("[limits]\nconnections_per_caller = 1000000\nconnects_per_second = 0", "E0108"),
+        ("[limits]\nflooded_queue = 4097", "E0108"),
         ("[sds]\ndefault_bundle_name = \"ALL\"", "E0113"),
         ("[sds]\ndefault_svid_name = \"ROOTCA\"", "E0113"),
         ("[telemetry]\nmetrics = \"0.0.0.0:9988\"", "E0112"),

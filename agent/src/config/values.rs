@@ -13,6 +13,8 @@ pub(super) const SIZE_UNITS: [(&str, u64); 4] =
 
 /// No machine has room for more of anything that is counted.
 pub(super) const COUNT_MAX: usize = 1_000_000;
+/// What the kernel allows a listen queue unless it is told otherwise (net.core.somaxconn).
+pub(super) const QUEUE_MAX: usize = 4_096;
 
 impl Checker<'_> {
     /// The value of `key`, or `default`; durations as "90s", "1h 30m", "1y".
@@ -57,11 +59,21 @@ impl Checker<'_> {
     }
 
     pub(super) fn count(&self, key: &str, setting: &Setting<i64>, default: usize) -> Result<usize, Problem> {
+        self.count_to(COUNT_MAX, key, setting, default)
+    }
+
+    pub(super) fn count_to(
+        &self,
+        most: usize,
+        key: &str,
+        setting: &Setting<i64>,
+        default: usize,
+    ) -> Result<usize, Problem> {
         let Some(number) = setting else { return Ok(default) };
         usize::try_from(*number.get_ref())
             .ok()
-            .filter(|count| (1..=COUNT_MAX).contains(count))
-            .ok_or_else(|| self.out_of_bounds(key, &format!("1 to {COUNT_MAX}"), number))
+            .filter(|count| (1..=most).contains(count))
+            .ok_or_else(|| self.out_of_bounds(key, &format!("1 to {most}"), number))
     }
 
     pub(super) fn share(

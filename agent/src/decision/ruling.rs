@@ -85,7 +85,7 @@ impl Ruling {
         // Once more as the name of a share.
         let caller = match &self.applicant.caller {
             CallerKey::Container(cgroup) => 2 * cgroup.len(),
-            CallerKey::UserNamespace(_) | CallerKey::Uid(_) => 0,
+            CallerKey::UserNamespace(_) | CallerKey::Uid(_) | CallerKey::Unknown => 0,
         };
         let evidence = self.evidence.iter().map(|evidence| {
             let set = &evidence.selectors;

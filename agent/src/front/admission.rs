@@ -9,7 +9,7 @@ use std::{
 use super::{limits::Limits, pace::Pace};
 use crate::{
     attestation::CallerKey,
-    kernel::Sign,
+    kernel::ConnectorKey,
     rate::{Rate, TooSoon},
     share::{Full, Share},
 };
@@ -17,8 +17,8 @@ use crate::{
 /// When so many callers are known, those are forgotten who hold nothing and owe nothing.
 const TIDIED_FROM: usize = 64;
 
-/// So many signs of callers who connect too fast are kept.
-const MOST_SIGNS: usize = 1_024;
+/// So many keys of callers who connect too fast are kept.
+const MOST_KEYS: usize = 1_024;
 
 /// Counts what is open, by caller and in total.
 #[derive(Debug)]
@@ -43,10 +43,8 @@ struct Counts {
     streams: Taken,
     by_caller: HashMap<CallerKey, Held>,
     tidied_at: usize,
-    /// Until when nobody with that sign can be let in.
-    too_soon: HashMap<Sign, Instant>,
-    /// When the connections of a uid that were refused are made good.
-    refused: HashMap<u32, Instant>,
+    /// Until when nobody with that key can be let in.
+    too_soon: HashMap<ConnectorKey, Instant>,
 }
 
 /// How much of a total is taken, and by how many.
@@ -111,33 +109,24 @@ impl Admission {
         Self { rules, counts: Arc::default() }
     }
 
-    /// A place for one more connection of `caller`, which `sign`, if there is one, is known by.
+    /// A place for one more connection of `caller`, which `connector`, if there is one, is known by.
     pub(super) fn connection(
         &self,
         caller: CallerKey,
-        sign: Option<Sign>,
+        connector: Option<ConnectorKey>,
     ) -> Result<ConnectionPlace, Refused> {
-        let pace = lock(&self.counts).connect(&self.rules, &caller, sign, Instant::now())?;
+        let pace = lock(&self.counts).connect(&self.rules, &caller, connector, Instant::now())?;
         Ok(ConnectionPlace { caller, rules: self.rules, pace, counts: Arc::clone(&self.counts) })
     }
 
-    /// Whether the caller with that sign is known to connect too fast, as [`Self::connection`] has found.
-    pub(super) fn not_too_soon(&self, sign: Sign, now: Instant) -> Result<(), Refused> {
-        match lock(&self.counts).too_soon.get(&sign) {
-            Some(until) if now < *until => Err(TOO_SOON),
-            _ => Ok(()),
+    /// Fails when the caller with that key is known to connect too fast, as [`Self::connection`] has found.
+    pub(super) fn not_too_soon(&self, connector: ConnectorKey, now: Instant) -> Result<(), Refused> {
+        let too_soon = &lock(&self.counts).too_soon;
+        let is_noted = |key| too_soon.get(&key).is_some_and(|until| now < *until);
+        match is_noted(connector) || is_noted(connector.of_whole_cgroup()) {
+            true => Err(TOO_SOON),
+            false => Ok(()),
         }
-    }
-
-    /// Takes down that somebody of this uid was refused, since nothing better is known of its connection. Those who are
-    /// let in pay nothing for it, whatever their uid.
-    pub(super) fn refusal(&self, uid: u32, now: Instant) -> Result<(), Refused> {
-        let refused = &mut lock(&self.counts).refused;
-        if refused.len() >= MOST_SIGNS && !refused.contains_key(&uid) {
-            refused.retain(|_, paid_until| now < *paid_until);
-        }
-        let paid_until = refused.entry(uid).or_insert(now);
-        self.rules.connects.reserve(paid_until, 1, now, Duration::ZERO).map(drop).map_err(|_| TOO_SOON)
     }
 
     pub(super) fn in_use(&self) -> InUse {
@@ -163,7 +152,7 @@ impl Counts {
         &mut self,
         rules: &Rules,
         caller: &CallerKey,
-        sign: Option<Sign>,
+        connector: Option<ConnectorKey>,
         now: Instant,
     ) -> Result<Arc<Pace>, Refused> {
         self.forget_the_gone(now);
@@ -171,8 +160,8 @@ impl Counts {
         let refused = |reason| Err(Refused { reason });
         // Counted also when it is refused: a stranger who is turned away costs something, too.
         if let Err(TooSoon(wait)) = rules.connects.reserve(&mut held.paid_until, 1, now, Duration::ZERO) {
-            if let Some(sign) = sign {
-                self.note_too_soon(sign, now, wait);
+            if let Some(connector) = connector {
+                self.note_too_soon(connector, now, wait);
             }
             return Err(TOO_SOON);
         }
@@ -188,12 +177,12 @@ impl Counts {
         Ok(Arc::clone(&held.pace))
     }
 
-    fn note_too_soon(&mut self, sign: Sign, now: Instant, wait: Duration) {
-        if self.too_soon.len() >= MOST_SIGNS {
+    fn note_too_soon(&mut self, connector: ConnectorKey, now: Instant, wait: Duration) {
+        if self.too_soon.len() >= MOST_KEYS {
             self.too_soon.retain(|_, until| now < *until);
         }
-        if self.too_soon.len() < MOST_SIGNS {
-            self.too_soon.insert(sign, now + wait);
+        if self.too_soon.len() < MOST_KEYS {
+            self.too_soon.insert(connector, now + wait);
         }
     }
 
@@ -344,33 +333,39 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_that_was_turned_away_is_known_by_its_sign_until_it_may_connect() {
+    fn a_caller_that_was_turned_away_is_known_by_its_key_until_it_may_connect() {
         let admission = Admission::new(&Limits { connects_per_second: 1, ..limits() });
-        let (sign, other) = (Sign::new(7, 0, 1), Sign::new(8, 0, 1));
-        let connect = || admission.connection(uid(1), Some(sign)).map(drop);
+        let (key, other) = (ConnectorKey::new(7, 1, None), ConnectorKey::new(8, 1, None));
+        let connect = || admission.connection(uid(1), Some(key)).map(drop);
         let now = Instant::now();
-        assert_eq!((connect(), admission.not_too_soon(sign, now)), (Ok(()), Ok(())));
-        assert_eq!((connect(), admission.not_too_soon(sign, now)), (Err(TOO_SOON), Err(TOO_SOON)));
-        assert_eq!(admission.not_too_soon(sign, now + Duration::from_secs(2)), Ok(()));
+        assert_eq!((connect(), admission.not_too_soon(key, now)), (Ok(()), Ok(())));
+        assert_eq!((connect(), admission.not_too_soon(key, now)), (Err(TOO_SOON), Err(TOO_SOON)));
+        assert_eq!(admission.not_too_soon(key, now + Duration::from_secs(2)), Ok(()));
         assert_eq!(admission.not_too_soon(other, now), Ok(()), "it may be another container's");
     }
 
     #[test]
-    fn signs_and_refusals_take_bounded_memory_and_refusals_cost_nobody_a_connection() {
-        let admission = Admission::new(&Limits { connects_per_second: 2, ..limits() });
-        let start = Instant::now();
-        for number in 0..100_000 {
-            let now = start + Duration::from_millis(10) * number;
-            lock(&admission.counts).note_too_soon(Sign::new(1, 0, number), now, Duration::from_secs(1));
-            assert_eq!(admission.refusal(number, now), Ok(()));
-        }
-        let (signs, refused) = {
-            let counts = lock(&admission.counts);
-            (counts.too_soon.len(), counts.refused.len())
+    fn no_uid_in_a_container_is_another_caller() {
+        let admission = Admission::new(&Limits { connects_per_second: 1, ..limits() });
+        let (key, now) = (|uid| ConnectorKey::new(7, uid, None), Instant::now());
+        let connect = |uid| {
+            let container = CallerKey::Container("/docker/x".into());
+            admission.connection(container, Some(key(uid).of_whole_cgroup())).map(drop)
         };
-        assert!(signs <= MOST_SIGNS && refused <= MOST_SIGNS, "{signs} {refused}");
-        assert_eq!([0; 3].map(|_| admission.refusal(1, start)), [Ok(()), Ok(()), Err(TOO_SOON)]);
-        assert!(admission.connection(uid(1), None).is_ok());
+        assert_eq!((connect(1), connect(2)), (Ok(()), Err(TOO_SOON)));
+        assert_eq!(admission.not_too_soon(key(3), now), Err(TOO_SOON));
+    }
+
+    #[test]
+    fn keys_of_callers_who_connect_too_fast_take_bounded_memory() {
+        let (mut counts, now) = (Counts::default(), Instant::now());
+        let note = |counts: &mut Counts, uid, now| {
+            counts.note_too_soon(ConnectorKey::new(1, uid, None), now, Duration::from_secs(1));
+        };
+        (0..100_000).for_each(|uid| note(&mut counts, uid, now));
+        assert_eq!(counts.too_soon.len(), MOST_KEYS);
+        note(&mut counts, 1, now + Duration::from_secs(2));
+        assert_eq!(counts.too_soon.len(), 1, "those that are over make room");
     }
 
     #[test]

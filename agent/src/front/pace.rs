@@ -20,7 +20,7 @@ use crate::rate::Rate;
 
 /// A connection takes so many units from its caller's pace at once, so that the common one is rarely asked.
 const GRAIN: u32 = 32;
-/// Of a caller that sends too fast so many bytes are read at once: some dozen calls at most.
+/// Of a caller that sends too fast so many bytes are read at once, which may be some thirty calls, or what is left of a frame.
 const SLOW_READ: usize = 512;
 /// After so many units in one turn a connection lets others have theirs.
 const TURN: u32 = 256;
@@ -28,11 +28,10 @@ const TURN: u32 = 256;
 const REST: Duration = Duration::from_millis(1);
 /// The head that opens a stream is worth so many frames: it makes a call.
 const HEADERS_WEIGHT: u32 = 16;
-/// So many bytes of DATA are worth one frame more.
-const DATA_UNIT: u32 = 4 << 10;
+/// So many bytes of a frame are worth one frame more.
+const LENGTH_UNIT: u32 = 4 << 10;
 
 const FRAME_HEADER: u8 = 9;
-const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 
 /// What one caller may send, in frames.
@@ -51,7 +50,7 @@ impl Pace {
         *self.lock() <= now
     }
 
-    /// Takes `units`, which were used already, and returns how long nothing more may be.
+    /// Takes `units`, whether they were used or will be, and returns how long nothing may be until they are made good.
     fn pay(&self, units: u32, now: Instant) -> Duration {
         self.rate.reserve(&mut self.lock(), units, now, Duration::MAX).unwrap_or_default()
     }
@@ -106,9 +105,9 @@ impl Meter {
             }
             units = units.saturating_add(match self.kind {
                 HEADERS => HEADERS_WEIGHT,
-                DATA => 1 + self.length / DATA_UNIT,
                 _ => 1,
             });
+            units = units.saturating_add(self.length / LENGTH_UNIT);
             (self.header, self.payload, self.length) = (0, self.length, 0);
         }
         units
@@ -198,7 +197,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         let before = buffer.filled().len();
         let socket = Pin::new(&mut this.socket);
         let read = match this.is_slow {
-            true => poll_read_some(socket, cx, buffer, SLOW_READ),
+            true => poll_read_some(socket, cx, buffer, SLOW_READ.max(this.meter.payload as usize)),
             false => socket.poll_read(cx, buffer),
         };
         match &read {
@@ -279,6 +278,7 @@ mod tests {
         assert_eq!(weight(0, 0), 1, "empty DATA");
         assert_eq!(weight(0, 16 << 10), 5, "16 KiB of DATA");
         assert_eq!(weight(99, 5), 1, "a kind that nobody knows");
+        assert_eq!(weight(99, 16 << 10), 5, "much of it");
     }
 
     proptest! {

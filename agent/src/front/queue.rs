@@ -17,7 +17,7 @@ use tokio::{io::unix::AsyncFd, time::sleep};
 /// A queue is flooded when so many were turned away without its being found empty, and they were the most of it: two
 /// milliseconds' work or three.
 const FLOODED_BY: u64 = 256;
-/// Nobody was turned away for so long: the queue is long again. Whoever comes and goes finds it short.
+/// After so long without such a flood the queue is long again. Whoever comes and goes finds it short.
 const CALM_AFTER: Duration = Duration::from_secs(60);
 
 /// The queue of one socket, whichever threads take from it.
@@ -31,14 +31,14 @@ pub(super) struct Queue {
 
 /// One listening socket, as one thread sees it.
 #[derive(Debug)]
-pub(super) struct Door {
-    pub(super) listener: AsyncFd<UnixListener>,
+pub(super) struct Listener {
+    pub(super) socket: AsyncFd<UnixListener>,
     pub(super) queue: Arc<Queue>,
 }
 
 /// What came out of a queue.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Seen {
+pub(super) struct Batch {
     pub(super) accepted: u64,
     /// Of these.
     pub(super) turned_away: u64,
@@ -48,9 +48,9 @@ pub(super) struct Seen {
 
 #[derive(Debug)]
 struct State {
-    /// Since the queue was last found empty.
-    seen: Seen,
-    last_turned_away: Instant,
+    /// Since the queue was last found empty, or flooded.
+    all: Batch,
+    last_flooded: Instant,
     is_short: bool,
 }
 
@@ -58,54 +58,53 @@ impl Queue {
     /// The queue of `listener`; it is `flooded_length` long while it is flooded, and each time is counted in `floods`.
     ///
     /// # Errors
-    /// When there is no descriptor for it.
+    /// When there is no descriptor for it, or it is longer than 4096.
     pub(super) fn of(
         listener: &UnixListener,
         flooded_length: usize,
         floods: &Counter,
     ) -> io::Result<Arc<Self>> {
-        let state = State { seen: Seen::default(), last_turned_away: Instant::now(), is_short: false };
-        let longest = i32::from(Backlog::MAXCONN);
-        let flooded_length = i32::try_from(flooded_length).unwrap_or(longest).min(longest);
+        let state = State { all: Batch::default(), last_flooded: Instant::now(), is_short: false };
         Ok(Arc::new(Self {
             listener: listener.try_clone()?,
-            flooded_length: Backlog::new(flooded_length)?,
+            flooded_length: Backlog::new(i32::try_from(flooded_length).unwrap_or(i32::MAX))?,
             floods: floods.clone(),
             state: Mutex::new(state),
         }))
     }
 
     /// Takes note, and makes the queue short when that shows a flood.
-    pub(super) fn take_note(self: &Arc<Self>, seen: Seen, now: Instant) {
-        if self.is_shortened_by(seen, now) {
+    pub(super) fn take_note(self: &Arc<Self>, batch: Batch) {
+        if self.is_shortened_by(batch, Instant::now()) {
             tracing::warn!(
                 "a caller connects faster than it may: the listen queue is short until that has ended"
             );
-            let queue = Arc::clone(self);
+            let queue = Arc::downgrade(self);
             tokio::spawn(async move {
-                while !queue.is_lengthened(Instant::now()) {
-                    sleep(CALM_AFTER).await;
+                let mut left = CALM_AFTER;
+                while !left.is_zero() {
+                    sleep(left).await;
+                    let Some(queue) = queue.upgrade() else { break };
+                    left = queue.calm_in(Instant::now());
                 }
             });
         }
     }
 
-    fn is_shortened_by(&self, seen: Seen, now: Instant) -> bool {
+    fn is_shortened_by(&self, batch: Batch, now: Instant) -> bool {
         let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.turned_away > 0 {
-            state.last_turned_away = now;
-        }
-        let all = &mut state.seen;
-        *all = match seen.emptied {
-            true => Seen::default(),
-            false => Seen {
-                accepted: all.accepted + seen.accepted,
-                turned_away: all.turned_away + seen.turned_away,
-                emptied: false,
-            },
-        };
+        let all = &mut state.all;
+        all.accepted += batch.accepted;
+        all.turned_away += batch.turned_away;
         let flooded = all.turned_away >= FLOODED_BY && 2 * all.turned_away > all.accepted;
-        if !flooded || state.is_short {
+        if flooded || batch.emptied {
+            *all = Batch::default();
+        }
+        if !flooded {
+            return false;
+        }
+        state.last_flooded = now;
+        if state.is_short {
             return false;
         }
         state.is_short = listen(&self.listener, self.flooded_length).is_ok();
@@ -113,26 +112,27 @@ impl Queue {
         state.is_short
     }
 
-    /// Whether it is calm, so that the queue is long again.
-    fn is_lengthened(&self, now: Instant) -> bool {
+    /// How long it has to be calm until the queue is long again; zero when it is.
+    fn calm_in(&self, now: Instant) -> Duration {
         let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let calm = now.duration_since(state.last_turned_away) >= CALM_AFTER;
-        if calm && state.is_short {
-            // As `std` asks for it: what net.core.somaxconn allows.
-            state.is_short = listen(&self.listener, Backlog::MAXALLOWABLE).is_err();
+        let left = CALM_AFTER.saturating_sub(now.duration_since(state.last_flooded));
+        if !left.is_zero() || !state.is_short {
+            return left;
         }
-        !state.is_short
+        // As `std` asks for it: what net.core.somaxconn allows.
+        state.is_short = listen(&self.listener, Backlog::MAXALLOWABLE).is_err();
+        if state.is_short { CALM_AFTER } else { Duration::ZERO }
     }
 }
 
-impl Door {
+impl Listener {
     /// # Errors
     /// When this thread's event loop cannot watch it.
     pub(super) fn new(listener: UnixListener, queue: Arc<Queue>) -> io::Result<Self> {
         #[expect(unsafe_code, reason = "tokio has no other way for a listener of the standard library")]
         // SAFETY: a listener is one open descriptor from beginning to end, and closes it when it is dropped.
-        let listener = unsafe { AsyncFd::register(listener) }?;
-        Ok(Self { listener, queue })
+        let socket = unsafe { AsyncFd::register(listener) }?;
+        Ok(Self { socket, queue })
     }
 }
 
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     const SHORT: usize = 8;
-    const AWAY: Seen = Seen { accepted: 16, turned_away: 16, emptied: false };
+    const AWAY: Batch = Batch { accepted: 16, turned_away: 16, emptied: false };
 
     fn queue() -> (Arc<Queue>, TempDir) {
         let directory = tempfile::tempdir().unwrap();
@@ -157,8 +157,8 @@ mod tests {
         (Queue::of(&listener, SHORT, &Counter::default()).unwrap(), directory)
     }
 
-    fn is_short_after(queue: &Queue, seen: Seen, times: u64) -> bool {
-        (0..times).any(|_| queue.is_shortened_by(seen, Instant::now()))
+    fn is_short_after(queue: &Queue, batch: Batch, times: u64) -> bool {
+        (0..times).any(|_| queue.is_shortened_by(batch, Instant::now()))
     }
 
     /// How many connections wait in it when there is no room for one more.
@@ -186,13 +186,20 @@ mod tests {
         let (queue, _directory) = queue();
         let long = length(&queue);
         assert!(long > 2 * SHORT, "{long}");
-        assert!(is_short_after(&queue, AWAY, FLOODED_BY / AWAY.turned_away));
+        let flood = FLOODED_BY / AWAY.turned_away;
+        assert!(is_short_after(&queue, AWAY, flood));
         assert_eq!((length(&queue), queue.floods.get()), (SHORT + 1, 1), "the kernel lets one more in");
         assert!(!is_short_after(&queue, AWAY, 1_000), "once is enough");
         let now = Instant::now();
-        assert!(!queue.is_lengthened(now));
-        assert!(queue.is_lengthened(now + CALM_AFTER));
-        assert_eq!(length(&queue), long);
+        assert!(queue.calm_in(now) > CALM_AFTER / 2);
+        // One who is turned away now and then is no flood.
+        let later = now + CALM_AFTER / 2;
+        assert!(!queue.is_shortened_by(Batch { emptied: true, ..AWAY }, later));
+        assert!(queue.calm_in(later) <= CALM_AFTER / 2);
+        (0..flood).for_each(|_| _ = queue.is_shortened_by(AWAY, later));
+        assert_eq!(queue.calm_in(later), CALM_AFTER);
+        assert!(queue.calm_in(later + CALM_AFTER).is_zero());
+        assert_eq!((length(&queue), queue.floods.get()), (long, 1));
     }
 
     #[test]
@@ -200,8 +207,8 @@ mod tests {
         let (queue, _directory) = queue();
         for _ in 0..1_000 {
             assert!(!is_short_after(&queue, AWAY, FLOODED_BY / AWAY.turned_away - 1));
-            assert!(!is_short_after(&queue, Seen { emptied: true, ..AWAY }, 1));
+            assert!(!is_short_after(&queue, Batch { turned_away: 0, emptied: true, ..AWAY }, 1));
         }
-        assert!(!is_short_after(&queue, Seen { turned_away: 7, ..AWAY }, 1_000));
+        assert!(!is_short_after(&queue, Batch { turned_away: 7, ..AWAY }, 1_000));
     }
 }

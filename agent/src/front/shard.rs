@@ -13,7 +13,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, unix::AsyncFd},
     net::UnixStream,
-    task::yield_now,
+    task::{JoinSet, yield_now},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -23,10 +23,10 @@ use super::{
     admission::{ConnectionPlace, TOO_SOON},
     bell::Bells,
     connection::{self, LINGER},
-    queue::{Door, Seen},
+    queue::{Batch, Listener},
 };
 use crate::{
-    attestation::{Evidence, Peer},
+    attestation::{CallerKey, Evidence, Peer},
     caller::Caller,
     kernel::Task,
     open::Open,
@@ -35,8 +35,9 @@ use crate::{
 
 /// How long the accept loop rests when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// So many connections are accepted, or turned away, until those that are open have their turn.
-const ACCEPTED_AT_ONCE: u64 = 4;
+/// After so many that were accepted, or so many of them that were turned away, those that are open have their turns.
+const ACCEPTED_AT_ONCE: u64 = 16;
+const TURNED_AWAY_AT_ONCE: u64 = 4;
 /// How long the connects of a caller are slowed down that came too soon.
 const SLOWED_FOR: Duration = Duration::from_secs(1);
 const STOP_CHECKED_EVERY: Duration = Duration::from_millis(10);
@@ -61,14 +62,16 @@ impl Shard {
         self.bells.ring_after_publications(&self.front.callers.svids).await;
     }
 
-    /// Accepts until `stop`, then lets the connections end.
-    pub(super) async fn run(self: Arc<Self>, doors: Vec<Door>, stop: CancellationToken) {
+    /// Accepts until `stop`, or until that is not possible any more; then lets the connections end.
+    pub(super) async fn run(self: Arc<Self>, listeners: Vec<Listener>, stop: CancellationToken) {
         let fan_out = tokio::spawn(Arc::clone(&self).fan_out());
-        for door in doors {
-            let (shard, stop) = (Arc::clone(&self), stop.clone());
-            tokio::spawn(async move { stop.run_until_cancelled(shard.accept(door)).await });
+        let mut accepting = JoinSet::new();
+        for listener in listeners {
+            accepting.spawn(Arc::clone(&self).accept(listener));
         }
-        stop.cancelled().await;
+        // None of them ends by itself, but one may be broken.
+        stop.run_until_cancelled(accepting.join_next()).await;
+        accepting.shutdown().await;
         self.stop().await;
         fan_out.abort();
     }
@@ -96,12 +99,14 @@ impl Shard {
         let _ = timeout(LINGER * 2, all_gone).await;
     }
 
-    async fn accept(self: Arc<Self>, door: Door) {
+    async fn accept(self: Arc<Self>, listener: Listener) {
         loop {
-            match self.accept_some(&door.listener).await {
-                Ok(seen) => {
-                    door.queue.take_note(seen, Instant::now());
-                    yield_now().await;
+            match self.accept_some(&listener.socket).await {
+                Ok(batch) => {
+                    listener.queue.take_note(batch);
+                    if !batch.emptied {
+                        yield_now().await;
+                    }
                 }
                 Err(error) => {
                     if let Some(suppressed) = ACCEPT_ERRORS.line(Instant::now()) {
@@ -114,22 +119,20 @@ impl Shard {
     }
 
     /// Waits for connections, and accepts some of them.
-    async fn accept_some(self: &Arc<Self>, listener: &AsyncFd<net::UnixListener>) -> io::Result<Seen> {
-        let mut ready = listener.readable().await?;
-        let mut seen = Seen::default();
-        while seen.accepted < ACCEPTED_AT_ONCE && !seen.emptied {
-            match ready.try_io(|listener| listener.get_ref().accept()) {
-                Ok(Ok((socket, _))) => {
-                    seen.accepted += 1;
-                    seen.turned_away += u64::from(!self.let_in(socket));
+    async fn accept_some(self: &Arc<Self>, socket: &AsyncFd<net::UnixListener>) -> io::Result<Batch> {
+        let mut ready = socket.readable().await?;
+        let mut batch = Batch::default();
+        while batch.accepted < ACCEPTED_AT_ONCE && batch.turned_away < TURNED_AWAY_AT_ONCE && !batch.emptied {
+            match ready.try_io(|socket| socket.get_ref().accept()) {
+                Ok(accepted) => {
+                    let (socket, _) = accepted?;
+                    batch.accepted += 1;
+                    batch.turned_away += u64::from(!self.let_in(socket));
                 }
-                // The peer gave up first.
-                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_would_block) => seen.emptied = true,
+                Err(_would_block) => batch.emptied = true,
             }
         }
-        Ok(seen)
+        Ok(batch)
     }
 
     /// Begins to serve whoever connected, or closes the connection. Whether it serves.
@@ -162,7 +165,7 @@ impl Shard {
         let (capture, refuse) = (front.capture.as_deref(), |refusal| front.refuse(&refusal, socket));
         let evidence = Evidence::of(socket, capture).map_err(refuse)?;
         if let Evidence::Record(seen) = &evidence {
-            front.admission.not_too_soon(seen.task.sign(), Instant::now())?;
+            front.admission.not_too_soon(seen.task.connector_key(), Instant::now())?;
         }
         let peer = Peer::shown_by(evidence, socket, capture, front.minimum).map_err(refuse)?;
         let caller = Arc::new(front.callers.caller(peer));
@@ -172,11 +175,16 @@ impl Shard {
 
     fn place_of(&self, caller: &Caller) -> Result<ConnectionPlace, Refused> {
         let Front { admission, capture, .. } = &*self.front;
-        let (peer, sign) = (caller.peer(), caller.peer().record().map(Task::sign));
-        let place = admission.connection(peer.caller_key(), sign);
-        if let (Err(TOO_SOON), Some(capture), Some(sign)) = (&place, capture, sign) {
-            // The place is refused either way.
-            let _ = capture.slow_down(sign, SLOWED_FOR);
+        let (peer, caller) = (caller.peer(), caller.peer().caller_key());
+        let connector = peer.record().map(Task::connector_key).map(|connector| match &caller {
+            CallerKey::Container(_) => connector.of_whole_cgroup(),
+            _ => connector,
+        });
+        let place = admission.connection(caller, connector);
+        if let (Err(TOO_SOON), Some(capture), Some(connector)) = (&place, capture, connector)
+            && let Err(error) = capture.slow_down(connector, SLOWED_FOR)
+        {
+            tracing::debug!(%error, "connects that come too soon are not slowed down");
         }
         place
     }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Front, Shard,
-    queue::{Door, Queue},
+    queue::{Listener, Queue},
 };
 
 /// No more threads than that, however many CPUs there are: one moves some 100,000 updates a second.
@@ -31,13 +31,13 @@ pub async fn serve(
     let mut ends = Vec::with_capacity(threads);
     for number in 0..threads {
         let listeners = listeners.iter().map(UnixListener::try_clone).collect::<io::Result<Vec<_>>>()?;
-        let doors = listeners.into_iter().zip(queues.clone()).collect();
+        let listeners = listeners.into_iter().zip(queues.clone()).collect();
         let (shard, stop) = (Shard::new(Arc::clone(front)), stop.clone());
         let (started, ready) = oneshot::channel();
         let (ended, end) = oneshot::channel::<()>();
         thread::Builder::new().name(format!("front-{number}")).spawn(move || {
             let _ended = ended;
-            run(shard, doors, stop, started);
+            run(shard, listeners, stop, started);
         })?;
         ready.await.map_err(|_| io::Error::other("the thread ended at once"))??;
         ends.push(async move { end.await.unwrap_or_default() });
@@ -47,24 +47,24 @@ pub async fn serve(
 
 fn run(
     shard: Arc<Shard>,
-    doors: Vec<(UnixListener, Arc<Queue>)>,
+    listeners: Vec<(UnixListener, Arc<Queue>)>,
     stop: CancellationToken,
     started: oneshot::Sender<io::Result<()>>,
 ) {
     let begin = || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let inside = runtime.enter();
-        let door = |(listener, queue)| Door::new(listener, queue);
-        let doors = doors.into_iter().map(door).collect::<io::Result<Vec<_>>>()?;
+        let listeners = listeners.into_iter().map(|(listener, queue)| Listener::new(listener, queue));
+        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         drop(inside);
-        Ok((runtime, doors))
+        Ok((runtime, listeners))
     };
-    let (runtime, doors) = match begin() {
+    let (runtime, listeners) = match begin() {
         Ok(begun) => begun,
         Err(error) => return drop(started.send(Err(error))),
     };
     drop(started.send(Ok(())));
-    runtime.block_on(shard.run(doors, stop));
+    runtime.block_on(shard.run(listeners, stop));
     // Work that hangs, such as the reading of a file, does not keep the agent from ending.
     runtime.shutdown_background();
 }

@@ -22,9 +22,9 @@ use vouch_abi::{
 use zerocopy::FromBytes;
 
 use super::{
-    Error, EventSource, Options, Sighting, Sign, Task,
+    ConnectorKey, Error, EventSource, Options, Sighting, Task,
     cgroup::Cgroups,
-    haste::Hasty,
+    delay::Delayed,
     load::{self, Loaded},
     origin::Origins,
     pins::Pins,
@@ -41,8 +41,8 @@ const _: () = assert!(size_of::<ConnectRecord>().is_multiple_of(8));
 /// The attached kernel programs and what can be asked of them. They are detached when it is dropped, unless they are
 /// pinned.
 ///
-/// All questions may be asked from several threads at once. `connect_record`, `inspect`, `snapshot` and
-/// `counters` need no capability any more once it is attached; `cgroup_path` needs CAP_DAC_READ_SEARCH.
+/// All questions may be asked from several threads at once. `connect_record`, `slow_down`, `inspect`,
+/// `snapshot` and `counters` need no capability any more once it is attached; `cgroup_path` needs CAP_DAC_READ_SEARCH.
 pub struct Capture {
     peers: SkStorage<MapData, RecordWords>,
     counters: Arc<CounterMap>,
@@ -56,7 +56,7 @@ pub struct Capture {
     /// When the hooks of TCP were attached, if they are.
     tcp_since: Option<Duration>,
     origins: Origins,
-    hasty: Hasty,
+    delayed: Delayed,
     /// Holds programs and links of the other hooks.
     _ebpf: Ebpf,
     /// Holds the directory of the pins.
@@ -95,7 +95,7 @@ pub struct Counters {
     pub connects_without_storage: u64,
     /// Connects on a socket that was connected already; its first record stayed.
     pub connects_repeated: u64,
-    /// Connects that took longer, since their makers connect to the agent too often.
+    /// Connects that took longer: their makers connect to the agent too often, or have no record.
     pub connects_delayed: u64,
     /// Records handed to an accepted socket.
     pub handovers: u64,
@@ -153,7 +153,7 @@ impl Capture {
             cgroups,
             hooks,
             origins: take::<HashMap<_, _, _>>(&mut ebpf, map::ORIGINS).map(Origins)?,
-            hasty: take::<HashMap<_, _, _>>(&mut ebpf, map::HASTY).map(Hasty::new)?,
+            delayed: take::<HashMap<_, _, _>>(&mut ebpf, map::DELAYED).map(Delayed::new)?,
             _unix_links: unix_links,
             tcp_since: (!tcp_links.is_empty()).then(system::since_boot),
             _tcp_links: tcp_links,
@@ -203,10 +203,10 @@ impl Capture {
         }
     }
 
-    /// For so long from now each `connect()` of whoever has that sign, on whatever Unix stream socket, takes 50 µs longer: time
+    /// For so long from now each `connect()` of whoever has that key, on whatever Unix stream socket, takes 50 µs longer: time
     /// that the one who connects is charged for.
-    pub fn slow_down(&self, sign: Sign, how_long: Duration) -> io::Result<()> {
-        self.hasty.note(sign, system::since_boot() + how_long)
+    pub fn slow_down(&self, connector: ConnectorKey, how_long: Duration) -> io::Result<()> {
+        self.delayed.note(connector, system::since_boot() + how_long)
     }
 
     /// Whether the hooks of TCP are attached.

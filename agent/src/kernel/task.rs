@@ -1,6 +1,6 @@
 use std::{fs, io, num::NonZeroU64, os::unix::fs::MetadataExt, time::Duration};
 
-use vouch_abi::{COMM_LEN, ExecutedFile, Identity, MAX_GROUPS, Sign, seccomp};
+use vouch_abi::{COMM_LEN, ConnectorKey, ExecutedFile, Identity, MAX_GROUPS, seccomp};
 
 /// One process (or the thread of it that acted) as the kernel saw it at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,8 +101,10 @@ impl Task {
         String::from_utf8_lossy(&self.comm[..length]).into_owned()
     }
 
-    pub fn sign(&self) -> Sign {
-        Sign::new(self.cgroup_id, self.outer_user_namespace.map_or(0, |namespace| namespace.inode), self.euid)
+    /// What its connects are known by.
+    pub fn connector_key(&self) -> ConnectorKey {
+        let outer = self.outer_user_namespace.map(|namespace| (namespace.inode, namespace.owner));
+        ConnectorKey::new(self.cgroup_id, self.euid, outer)
     }
 
     /// In the kernel's order. `None` when there are more than the record has room for.

@@ -292,7 +292,7 @@ impl Collector for Asked {
             )?;
             counter(
                 "kernel_connects_delayed",
-                "Connects that took longer, since their makers connect to the agent too often",
+                "Connects that took longer: their makers connect to the agent too often, or left no record",
                 counters.connects_delayed,
             )?;
             counter("kernel_handovers", "Records handed to an accepted socket", counters.handovers)?;

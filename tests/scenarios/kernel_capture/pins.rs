@@ -137,7 +137,7 @@ fn assert_works(place: &Place, capture: &Capture, events: &mut EventSource) {
 
 /// What a running agent has pinned.
 fn all_names() -> BTreeSet<String> {
-    let maps = ["CONNECTORS", "COUNTERS", "EVENTS", "HASTY", "ORIGINS", "PEERS"].map(str::to_owned);
+    let maps = ["CONNECTORS", "COUNTERS", "EVENTS", "DELAYED", "ORIGINS", "PEERS"].map(str::to_owned);
     let links = ["connect_unix", "getsockname_unix", "process_exec", "process_exit", "process_fork"];
     let links = links.iter().chain(&["cgroup_move"]).map(|link| format!("link_{link}"));
     maps.into_iter().chain(links).collect()

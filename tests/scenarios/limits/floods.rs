@@ -82,6 +82,25 @@ fn a_stranger_who_connects_without_pause() {
     is_shed(&survive(Attack::Connect), "connects_per_second");
 }
 
+/// Without hooks nobody is slowed down, and the agent cannot keep up.
+#[test]
+fn a_flood_of_connects_finds_a_short_queue() {
+    require!(Need::Agent, Need::Root);
+    let agent = Agent::start(settings().set("kernel.hooks", "off"));
+    let (socket, over) = (agent.socket(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let attacker = scope
+            .spawn(|| attack::run(Attack::Connect, &socket, CONNECTIONS, || !over.load(Ordering::Relaxed)));
+        let ended = Ended(&over);
+        eventually("the queue is short", SOON, || {
+            (sum(&agent.metrics(), "vouch_listen_queue_floods_total") >= 1.0).then_some(())
+        });
+        drop(ended);
+        attacker.join().expect("it attacks").expect("it can connect");
+    });
+    nothing_is_held(&agent);
+}
+
 #[test]
 fn a_stranger_who_connects_and_says_nothing() {
     require!(Need::Agent, Need::Root);

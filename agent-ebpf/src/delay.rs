@@ -4,26 +4,34 @@
 //! pause would keep the queue of the agent's socket full, and everybody else would wait behind it.
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
-use vouch_abi::{Sign, names::counter};
+use vouch_abi::{ConnectorKey, names::counter};
 
-use crate::maps::{HASTY, count};
+use crate::maps::{DELAYED, count};
 
 /// How long a connect is kept busy: a few times what turning it away takes the agent.
 const DELAY_NS: u64 = 50_000;
 /// The clock is looked at so often at most: the verifier wants an end. One look takes some 20 ns.
 const MOST_LOOKS: u32 = 4_096;
 
-/// Keeps the task that connects busy for a moment if the agent has said so of its kind. A hook cannot sleep, and never
-/// refuses: it does not know which socket it is that is connected to.
+/// Whether the agent has said that connects of this kind are to take longer.
 #[inline(always)]
-pub fn slow_down(sign: Sign) {
+pub fn is_due(connector: ConnectorKey) -> bool {
+    is_noted(&connector) || is_noted(&connector.of_whole_cgroup())
+}
+
+#[inline(always)]
+fn is_noted(key: &ConnectorKey) -> bool {
     // SAFETY: the value is a number, read once; nobody minds an old one.
-    let Some(until) = (unsafe { HASTY.get(&sign) }).copied() else { return };
-    let start = now();
-    if start >= until {
-        return;
-    }
+    let until = unsafe { DELAYED.get(key) }.copied();
+    until.is_some_and(|until| now() < until)
+}
+
+/// Keeps the task that connects busy for a moment. A hook cannot sleep; and it never refuses, since it does not know which
+/// socket it is that is connected to.
+#[inline(always)]
+pub fn keep_busy() {
     count(counter::CONNECTS_DELAYED);
+    let start = now();
     for _ in 0..MOST_LOOKS {
         if now() - start >= DELAY_NS {
             break;
