@@ -34,6 +34,9 @@ fn describe_with(task: u64, credentials: u64, identity: &mut Identity) {
     describe_cgroup(task, identity);
     describe_namespaces(task, identity);
     describe_thread_group(task, identity);
+    // Last, here and wherever a task is described: the verifier follows each way out of the loop through all that comes
+    // after, and each typed load there costs it a search through all types of the kernel, a third of a millisecond.
+    describe_outer_user_namespace(credentials, identity);
 }
 
 /// The parent may be any thread of its group; the group began with the first.
@@ -62,25 +65,40 @@ fn describe_credentials(credentials: u64, identity: &mut Identity) {
     let user: u64 = field(credentials, offset!(cred_user_ns));
     if user != 0 {
         identity.user_namespace = field(user, offset!(user_ns_inum));
-        describe_outer_user_namespace(user, identity);
     }
     describe_groups(credentials, identity);
 }
 
-/// From the user namespace at `namespace` outwards to the last one before the initial one, whose level is 0.
+/// From the user namespace of `credentials` outwards to the last one before the initial one, whose level is 0.
+///
+/// Read by helper, for the same reason.
 #[inline(always)]
-fn describe_outer_user_namespace(mut namespace: u64, identity: &mut Identity) {
+fn describe_outer_user_namespace(credentials: u64, identity: &mut Identity) {
     /// `create_user_ns` makes none within one that is deeper than 32.
     const DEEPEST: u32 = 33;
-    let (level, parent) = (field::<u32>(namespace, offset!(user_ns_level)), offset!(user_ns_parent));
-    if level == 0 || level > DEEPEST {
+    if credentials == 0 {
         return;
     }
-    for _ in 1..level {
-        namespace = field(namespace, parent);
+    let mut namespace: u64 = field(credentials, offset!(cred_user_ns));
+    if namespace == 0 {
+        return;
     }
-    identity.outer_user_namespace = field(namespace, offset!(user_ns_inum));
-    identity.outer_user_namespace_owner = field(namespace, offset!(user_ns_owner));
+    let level: u32 = field(namespace, offset!(user_ns_level));
+    let parent = offset!(user_ns_parent);
+    for step in 1..DEEPEST {
+        if step >= level {
+            break;
+        }
+        // SAFETY: the helper checks the address itself, and leaves a zero where it cannot read.
+        namespace = unsafe { bpf_probe_read_kernel((namespace + parent) as *const u64) }.unwrap_or(0);
+    }
+    let (inode, owner) = (namespace + offset!(user_ns_inum), namespace + offset!(user_ns_owner));
+    // SAFETY: as above.
+    let read = unsafe { (bpf_probe_read_kernel(inode as *const u32), bpf_probe_read_kernel(owner as *const u32)) };
+    // All ones but in the initial one: a branch here, and the verifier would follow all that comes after once more.
+    let within = ((level as i32).wrapping_neg() >> 31) as u32;
+    identity.outer_user_namespace = read.0.unwrap_or(0) & within;
+    identity.outer_user_namespace_owner = read.1.unwrap_or(0) & within;
 }
 
 /// An array of variable length at the end of its structure, so it is read by helper: so much of it and no more.

@@ -27,8 +27,8 @@ pub fn keep_current(socket: *mut bpf_sock) -> (bool, ConnectorKey) {
     let record: &mut ConnectRecord = cleared(&mut memory);
     // SAFETY: a helper without arguments.
     let task = unsafe { bpf_get_current_task_btf() } as u64;
-    describe_acting(task, &mut record.connector);
     origin::recall(task, &mut record.origin);
+    describe_acting(task, &mut record.connector);
     // SAFETY: the socket is the context's, the record lives on our stack and has the map's value size.
     let stored = unsafe {
         bpf_sk_storage_delete(storage(&CONNECTORS), socket.cast());
@@ -46,7 +46,7 @@ pub fn keep_current(socket: *mut bpf_sock) -> (bool, ConnectorKey) {
 #[inline(always)]
 pub fn of(task: u64, memory: &mut MaybeUninit<ConnectRecord>) -> &mut ConnectRecord {
     let record = cleared(memory);
-    describe(task, &mut record.connector);
     origin::recall(task, &mut record.origin);
+    describe(task, &mut record.connector);
     record
 }
