@@ -94,7 +94,8 @@ fn describe_outer_user_namespace(credentials: u64, identity: &mut Identity) {
     }
     let (inode, owner) = (namespace + offset!(user_ns_inum), namespace + offset!(user_ns_owner));
     // SAFETY: as above.
-    let read = unsafe { (bpf_probe_read_kernel(inode as *const u32), bpf_probe_read_kernel(owner as *const u32)) };
+    let read =
+        unsafe { (bpf_probe_read_kernel(inode as *const u32), bpf_probe_read_kernel(owner as *const u32)) };
     // All ones but in the initial one: a branch here, and the verifier would follow all that comes after once more.
     let within = ((level as i32).wrapping_neg() >> 31) as u32;
     identity.outer_user_namespace = read.0.unwrap_or(0) & within;

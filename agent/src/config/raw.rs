@@ -198,7 +198,7 @@ pub(super) struct RawLimits {
     /// less than their share: 0.0 to 0.9. Default: 0.25.
     pub(super) reserve: Setting<f64>,
     /// Frames of HTTP/2 that are read from one caller in a second; what it sends beyond stays in its socket. The head of
-    /// a stream counts as 16, and each 4 KiB of data as one more. Default: 32 for each of streams_per_caller.
+    /// a stream counts as 16, and each 4 KiB of a frame as one more. Default: 32 for each of streams_per_caller.
     pub(super) frames_per_second: Setting<i64>,
     /// Largest SDS request: "1KiB" to "64MiB". Default: "1MiB".
     pub(super) sds_request: Setting<String>,
