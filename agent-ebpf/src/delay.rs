@@ -13,7 +13,7 @@ const DELAY_NS: u64 = 50_000;
 /// The clock is looked at so often between two comparisons, since the verifier takes each turn of the loop one by one;
 const LOOKS: u32 = 8;
 /// and compared so often at most, since the loop has to have an end. A look takes some 20 ns.
-const COMPARISONS: u32 = 320;
+const COMPARISONS: u32 = 512;
 
 /// Whether the agent has said that connects of this kind are to take longer.
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! Whom a limit counts.
 
 use super::container::Containment;
-use crate::kernel::Task;
+use crate::kernel::{ConnectorKey, Task};
 
 /// One who has one share of each limit, however many processes, uids and user namespaces it comes with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,6 +26,14 @@ impl CallerKey {
         match containment {
             Containment::Contained(container) => Self::Container(container.cgroup.clone()),
             Containment::Unsure | Containment::Unnamed => record.map_or(Self::Uid(uid), Self::of_task),
+        }
+    }
+
+    /// What its connects are known by, one of which has the key `connector`: in a container no uid tells anybody apart.
+    pub fn known_by(&self, connector: ConnectorKey) -> ConnectorKey {
+        match self {
+            Self::Container(_) => connector.of_whole_cgroup(),
+            Self::UserNamespace(_) | Self::Uid(_) | Self::Unknown => connector,
         }
     }
 

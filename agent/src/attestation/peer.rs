@@ -99,6 +99,13 @@ impl Evidence {
             None => Ok(Self::Socket),
         }
     }
+
+    pub fn record(&self) -> Option<&Sighting> {
+        match self {
+            Self::Record(connect) => Some(connect),
+            Self::Socket => None,
+        }
+    }
 }
 
 impl Peer {

@@ -350,7 +350,8 @@ mod tests {
         let (key, now) = (|uid| ConnectorKey::new(7, uid, None), Instant::now());
         let connect = |uid| {
             let container = CallerKey::Container("/docker/x".into());
-            admission.connection(container, Some(key(uid).of_whole_cgroup())).map(drop)
+            let known_by = container.known_by(key(uid));
+            admission.connection(container, Some(known_by)).map(drop)
         };
         assert_eq!((connect(1), connect(2)), (Ok(()), Err(TOO_SOON)));
         assert_eq!(admission.not_too_soon(key(3), now), Err(TOO_SOON));

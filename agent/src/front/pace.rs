@@ -375,6 +375,20 @@ mod tests {
         assert!(ends.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(30)), "{ends:?}");
     }
 
+    /// What is left of a frame holds no calls.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_frame_is_read_at_once_from_a_caller_that_sends_too_fast() {
+        let pace = Arc::new(Pace::new(Rate::new(1_000, 1_000), now()));
+        pace.pay(2_000, now());
+        let (ours, mut theirs) = duplex(1 << 20);
+        theirs.write_all(&preface_and(&[(0, 16 << 10), (6, 8)])).await.unwrap();
+        let mut paced = Paced::new(ours, pace, Counter::default());
+        let mut buffer = vec![0; 64 << 10];
+        assert_eq!(paced.read(&mut buffer).await.unwrap(), SLOW_READ);
+        let frame = 24 + 9 + (16 << 10);
+        assert_eq!(paced.read(&mut buffer).await.unwrap(), frame - SLOW_READ);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_always_has_more_lets_others_have_their_turn() {
         let (ours, mut theirs) = duplex(1 << 20);

@@ -26,9 +26,9 @@ use super::{
     queue::{Batch, Listener},
 };
 use crate::{
-    attestation::{CallerKey, Evidence, Peer},
+    attestation::{Evidence, Peer},
     caller::Caller,
-    kernel::Task,
+    kernel::ConnectorKey,
     open::Open,
     quiet::Quiet,
 };
@@ -38,7 +38,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// After so many that were accepted, or so many of them that were turned away, those that are open have their turns.
 const ACCEPTED_AT_ONCE: u64 = 16;
 const TURNED_AWAY_AT_ONCE: u64 = 4;
-/// How long the connects of a caller are slowed down that came too soon.
+/// How long the connects of a caller are slowed down that came too soon, or is refused.
 const SLOWED_FOR: Duration = Duration::from_secs(1);
 const STOP_CHECKED_EVERY: Duration = Duration::from_millis(10);
 
@@ -124,11 +124,13 @@ impl Shard {
         let mut batch = Batch::default();
         while batch.accepted < ACCEPTED_AT_ONCE && batch.turned_away < TURNED_AWAY_AT_ONCE && !batch.emptied {
             match ready.try_io(|socket| socket.get_ref().accept()) {
-                Ok(accepted) => {
-                    let (socket, _) = accepted?;
+                Ok(Ok((socket, _))) => {
                     batch.accepted += 1;
                     batch.turned_away += u64::from(!self.let_in(socket));
                 }
+                // Whoever comes next meets it again.
+                Ok(Err(_)) if batch.accepted > 0 => break,
+                Ok(Err(error)) => return Err(error),
                 Err(_would_block) => batch.emptied = true,
             }
         }
@@ -164,29 +166,36 @@ impl Shard {
         let front = &*self.front;
         let (capture, refuse) = (front.capture.as_deref(), |refusal| front.refuse(&refusal, socket));
         let evidence = Evidence::of(socket, capture).map_err(refuse)?;
-        if let Evidence::Record(seen) = &evidence {
-            front.admission.not_too_soon(seen.task.connector_key(), Instant::now())?;
+        let connector = evidence.record().map(|seen| seen.task.connector_key());
+        if let Some(connector) = connector {
+            front.admission.not_too_soon(connector, Instant::now())?;
         }
-        let peer = Peer::shown_by(evidence, socket, capture, front.minimum).map_err(refuse)?;
+        let peer = Peer::shown_by(evidence, socket, capture, front.minimum).map_err(|refusal| {
+            self.slow_down(connector);
+            refuse(refusal)
+        })?;
         let caller = Arc::new(front.callers.caller(peer));
         let place = self.place_of(&caller)?;
         Ok((caller, place))
     }
 
     fn place_of(&self, caller: &Caller) -> Result<ConnectionPlace, Refused> {
-        let Front { admission, capture, .. } = &*self.front;
-        let (peer, caller) = (caller.peer(), caller.peer().caller_key());
-        let connector = peer.record().map(Task::connector_key).map(|connector| match &caller {
-            CallerKey::Container(_) => connector.of_whole_cgroup(),
-            _ => connector,
-        });
-        let place = admission.connection(caller, connector);
-        if let (Err(TOO_SOON), Some(capture), Some(connector)) = (&place, capture, connector)
-            && let Err(error) = capture.slow_down(connector, SLOWED_FOR)
-        {
-            tracing::debug!(%error, "connects that come too soon are not slowed down");
+        let (caller, record) = (caller.peer().caller_key(), caller.peer().record());
+        let connector = record.map(|task| caller.known_by(task.connector_key()));
+        let place = self.front.admission.connection(caller, connector);
+        if let Err(TOO_SOON) = &place {
+            self.slow_down(connector);
         }
         place
+    }
+
+    /// Whoever costs us something for nothing is the slower at it.
+    fn slow_down(&self, connector: Option<ConnectorKey>) {
+        if let (Some(capture), Some(connector)) = (&self.front.capture, connector)
+            && let Err(error) = capture.slow_down(connector, SLOWED_FOR)
+        {
+            tracing::debug!(%error, "connects of a caller are not slowed down");
+        }
     }
 
     async fn serve_at<S>(&self, place: ConnectionPlace, socket: S, caller: Arc<Caller>) -> Outcome

@@ -56,7 +56,7 @@ fn connects_are_slowed_down_by_the_key_of_their_makers_and_until_it_is_over() {
     assert!(are_delayed(&stage, of_stranger) && are_delayed(&stage, ours));
 }
 
-/// The one who connects pays: its own calls take longer, by most of what they should at least.
+/// The one who connects pays: its own calls take longer.
 #[test]
 fn a_connect_takes_longer_for_who_is_slowed_down() {
     require!(Need::ConnectHook);
@@ -70,5 +70,5 @@ fn a_connect_takes_longer_for_who_is_slowed_down() {
         took
     };
     let fastest = (0..100).map(|_| connect()).min().unwrap();
-    assert!(fastest >= Duration::from_micros(20), "{fastest:?}");
+    assert!(fastest >= Duration::from_micros(40), "{fastest:?}");
 }
