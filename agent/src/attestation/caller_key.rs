@@ -43,10 +43,9 @@ impl CallerKey {
     /// namespaces as it likes, also within: the maker of the outermost one is counted for all. Only root gives others
     /// away, and root decides how many namespaces of that kind there are.
     pub fn of_task(task: &Task) -> Self {
-        match task.outer_user_namespace {
-            None => Self::Uid(task.euid),
-            Some(namespace) if namespace.owner == 0 => Self::UserNamespace(namespace.inode),
-            Some(namespace) => Self::Uid(namespace.owner),
+        match task.connector_key() {
+            ConnectorKey { user_namespace: 0, uid, .. } => Self::Uid(uid),
+            ConnectorKey { user_namespace, .. } => Self::UserNamespace(user_namespace),
         }
     }
 }
