@@ -4,8 +4,9 @@ use std::{env, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "workload.proto",
+    "envoy/auth.proto",
     "envoy/core.proto",
     "envoy/discovery.proto",
     "envoy/secret.proto",
@@ -20,6 +21,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // For gRPC reflection.
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     // A key as shared bytes, so that its owner can wipe it.
-    tonic_prost_build::configure().bytes(".X509SVID.x509_svid_key").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".X509SVID.x509_svid_key")
+        .btree_map(".envoy.service.auth.v3")
+        .btree_map(".envoy.config.core.v3.Metadata")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -36,6 +36,9 @@ pub mod sds;
 pub mod workload_api;
 /// The public socket: HTTP/2, limits, and who serves which call.
 pub mod front;
+/// External authorization for Envoy: requests are judged by Rego policies.
+#[cfg(feature = "authz")]
+pub mod authz;
 /// Settings: one TOML file becomes facts.
 pub mod config;
 /// One list of what is wrong now.

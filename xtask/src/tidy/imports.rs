@@ -4,7 +4,7 @@ use super::Finding;
 
 /// Every stage in the order of the flow, and whose modules it may name. All may name those of
 /// [`COMMON`], which name nobody.
-const STAGES: [(&str, &[&str]); 23] = [
+const STAGES: [(&str, &[&str]); 24] = [
     ("spiffe", &[]),
     ("problem", &[]),
     ("open", &[]),
@@ -25,6 +25,7 @@ const STAGES: [(&str, &[&str]); 23] = [
         "front",
         &["kernel", "attestation", "registration", "decision", "svid", "caller", "sds", "workload_api"],
     ),
+    ("authz", &["kernel", "attestation", "registration", "decision", "svid", "caller"]),
     ("health", STAGES_THAT_SERVE),
     ("admin", STAGES_THAT_SERVE),
     ("config", STAGES_THAT_SERVE),
@@ -46,6 +47,7 @@ const STAGES_THAT_SERVE: &[&str] = &[
     "sds",
     "workload_api",
     "front",
+    "authz",
     "health",
     "config",
 ];
