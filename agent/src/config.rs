@@ -4,6 +4,7 @@
 //! `Config` has a value for everything, each proved to be within its bounds: whoever holds one checks nothing
 //! again.
 
+mod authz;
 mod check;
 mod endpoint;
 mod layout;
@@ -22,6 +23,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use authz::{Authz, HeaderAppend, Policy, PolicyErrors, XfccMeaning};
 pub use endpoint::endpoint_socket;
 pub use layout::Layout;
 pub use sections::{

@@ -125,7 +125,7 @@ fn a_response_with_its_secrets_is_envoys() {
     assert_eq!((full.resources.len(), &*full.nonce), (1, "7"));
 }
 
-fn text(of: &str) -> prost_types::Struct {
+fn text(of: &str) -> Struct {
     let value = Value { kind: Some(Kind::StringValue(of.into())) };
     Struct { fields: [(of.to_owned(), value)].into_iter().collect() }
 }

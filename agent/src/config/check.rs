@@ -71,6 +71,7 @@ impl Checker<'_> {
             kernel: self.kernel(&raw.kernel)?,
             sds: self.sds(&raw.sds)?,
             limits: self.limits(&raw.limits)?,
+            authz: self.authz(&raw.authz)?,
             telemetry: self.telemetry(&raw.telemetry)?,
         })
     }
@@ -389,7 +390,7 @@ impl Checker<'_> {
         }
     }
 
-    fn contradiction<T>(&self, title: impl Into<String>, value: &Spanned<T>) -> Problem {
+    pub(super) fn contradiction<T>(&self, title: impl Into<String>, value: &Spanned<T>) -> Problem {
         self.problem("E0113", title, value)
     }
 }
@@ -403,14 +404,14 @@ fn default_key_pool(key_type: KeyType) -> usize {
 }
 
 /// The setting, or a default that stands nowhere.
-fn or(setting: &Setting<String>, default: &str) -> Spanned<String> {
+pub(super) fn or(setting: &Setting<String>, default: &str) -> Spanned<String> {
     setting.clone().unwrap_or_else(|| Spanned::new(0..0, default.to_owned()))
 }
 
-fn flag(setting: &Setting<bool>) -> bool {
+pub(super) fn flag(setting: &Setting<bool>) -> bool {
     flag_or(setting, false)
 }
 
-fn flag_or(setting: &Setting<bool>, default: bool) -> bool {
+pub(super) fn flag_or(setting: &Setting<bool>, default: bool) -> bool {
     setting.as_ref().map_or(default, |value| *value.get_ref())
 }

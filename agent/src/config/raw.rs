@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::authz::RawAuthz;
+
 /// A value, and where it stands in the file; absent means the default.
 pub(super) type Setting<T> = Option<Spanned<T>>;
 
@@ -24,6 +26,7 @@ pub(super) struct RawConfig {
     pub(super) kernel: RawKernel,
     pub(super) sds: RawSds,
     pub(super) limits: RawLimits,
+    pub(super) authz: RawAuthz,
     pub(super) telemetry: RawTelemetry,
 }
 

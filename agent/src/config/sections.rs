@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use super::authz::Authz;
 use crate::spiffe::TrustDomain;
 
 /// Everything that an operator may decide. Paths are absolute.
@@ -19,6 +20,7 @@ pub struct Config {
     pub kernel: Kernel,
     pub sds: Sds,
     pub limits: Limits,
+    pub authz: Authz,
     pub telemetry: Telemetry,
 }
 

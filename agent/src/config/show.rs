@@ -39,20 +39,26 @@ impl Config {
         page.key("pins", pins(&self.kernel.pins));
         page.sds(&self.sds);
         page.limits(&self.limits);
+        page.authz(&self.authz);
         page.telemetry(&self.telemetry);
         page.0
     }
 }
 
 #[derive(Default)]
-struct Page(String);
+pub(super) struct Page(String);
 
 impl Page {
-    fn section(&mut self, name: &str) {
+    pub(super) fn section(&mut self, name: &str) {
         self.0 += &format!("\n[{name}]\n");
     }
 
-    fn key(&mut self, key: &str, value: impl Display) {
+    /// One more of a list of tables.
+    pub(super) fn list_item(&mut self, name: &str) {
+        self.0 += &format!("\n[[{name}]]\n");
+    }
+
+    pub(super) fn key(&mut self, key: &str, value: impl Display) {
         self.0 += &format!("{key} = {value}\n");
     }
 
@@ -148,12 +154,12 @@ impl Page {
     }
 }
 
-fn quoted(text: &str) -> Value {
+pub(super) fn quoted(text: &str) -> Value {
     Value::String(text.to_owned())
 }
 
 /// Paths come from UTF-8 text, so nothing is lost here.
-fn path(path: &Path) -> Value {
+pub(super) fn path(path: &Path) -> Value {
     quoted(&path.to_string_lossy())
 }
 
@@ -165,15 +171,15 @@ fn pins(pins: &Pins) -> Value {
     }
 }
 
-fn paths(list: &[impl AsRef<Path>]) -> Value {
+pub(super) fn paths(list: &[impl AsRef<Path>]) -> Value {
     Value::Array(list.iter().map(|item| path(item.as_ref())).collect())
 }
 
-fn duration(duration: Duration) -> Value {
+pub(super) fn duration(duration: Duration) -> Value {
     Value::String(humantime::format_duration(duration).to_string())
 }
 
-fn word<T: Copy + PartialEq>(words: &[(&str, T)], value: T) -> Value {
+pub(super) fn word<T: Copy + PartialEq>(words: &[(&str, T)], value: T) -> Value {
     let word = words.iter().find(|(_, meaning)| *meaning == value).map(|(word, _)| *word);
     quoted(word.expect("every variant has a word"))
 }

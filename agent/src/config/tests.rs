@@ -80,6 +80,13 @@ fn the_defaults_are_as_documented() {
     assert_eq!((limits.attestations, limits.attestations_per_caller), (64, 4));
     assert_eq!(limits.attestations_queued, 200);
     assert_eq!((limits.attestations_per_second, limits.attestations_burst), (50, 100));
+    let authz = &config.authz;
+    assert_eq!(authz.socket.as_deref(), Some(Path::new("/run/vouch/authz/authz.sock")));
+    assert_eq!((authz.request, authz.policy_size, authz.data_size), (4 << 20, 1 << 20, 4 << 20));
+    assert_eq!((authz.body_depth, authz.connections, authz.remembered), (128, 1024, 256));
+    assert_eq!((authz.timeout, authz.errors), (Duration::from_millis(100), PolicyErrors::Deny));
+    assert_eq!((authz.header_append, authz.decision_log.as_deref()), (HeaderAppend::Unset, None));
+    assert!(!authz.is_on() && authz.masked_headers.is_empty());
     assert_eq!(config.telemetry.metrics, Some("127.0.0.1:9988".parse().unwrap()));
 }
 
@@ -300,7 +307,7 @@ fn unknown_key() {
 1 | trust_domian = \"example.org\"
   | ^^^^^^^^^^^^ did you mean `trust_domain`?
   fix: known here: trust_domain, state_dir, workload_api, admin, entries, issuer, rotation, attest, kernel, \
-         sds, limits, telemetry"
+         sds, limits, authz, telemetry"
     );
 }
 
@@ -327,7 +334,7 @@ fn unknown_section() {
 3 | [workload_apis]
   |  ^^^^^^^^^^^^^ did you mean `workload_api`?
   fix: known here: trust_domain, state_dir, workload_api, admin, entries, issuer, rotation, attest, kernel, \
-         sds, limits, telemetry"
+         sds, limits, authz, telemetry"
     );
 }
 

@@ -1,5 +1,6 @@
 //! The words that settings may be, with what they mean: read and shown by the same tables.
 
+use super::authz::{HeaderAppend, PolicyErrors, XfccMeaning};
 use super::sections::{Hooks, KeyType, LogFormat, LogLevel, MinimumGrade, PathMeaning};
 
 pub(super) const KEY_TYPES: &[(&str, KeyType)] =
@@ -13,6 +14,12 @@ pub(super) const HOOKS: &[(&str, Hooks)] =
 /// What `pins` may be beside a path.
 pub(super) const AUTO: &str = "auto";
 pub(super) const OFF: &str = "off";
+pub(super) const POLICY_ERRORS: &[(&str, PolicyErrors)] =
+    &[("deny", PolicyErrors::Deny), ("grpc", PolicyErrors::Grpc)];
+pub(super) const HEADER_APPENDS: &[(&str, HeaderAppend)] =
+    &[("unset", HeaderAppend::Unset), ("overwrite", HeaderAppend::Overwrite)];
+pub(super) const XFCC_MEANINGS: &[(&str, XfccMeaning)] =
+    &[("claimed", XfccMeaning::Claimed), ("sanitize_set", XfccMeaning::SanitizeSet)];
 pub(super) const LOG_FORMATS: &[(&str, LogFormat)] =
     &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
 pub(super) const LOG_LEVELS: &[(&str, LogLevel)] = &[
