@@ -1,2 +1,7 @@
 //! External authorization for Envoy (`envoy.service.auth.v3`): requests are judged by Rego policies, with the input and
 //! the results that policies written for OPA-Envoy know.
+
+mod object;
+
+/// What hops say of their clients: the header `x-forwarded-client-cert`.
+pub mod xfcc;
