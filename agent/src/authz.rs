@@ -5,3 +5,5 @@ mod object;
 
 /// What hops say of their clients: the header `x-forwarded-client-cert`.
 pub mod xfcc;
+/// Rego policies: compiled with a gate, evaluated within limits.
+pub mod rego;

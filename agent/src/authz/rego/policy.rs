@@ -1,0 +1,264 @@
+//! A policy that has passed the gate, and its evaluation.
+
+use std::{
+    any::Any,
+    num::NonZeroU32,
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+    time::{Duration, Instant},
+};
+
+use regorus::{Engine, LimitError, Value, utils::limits::ExecutionTimerConfig};
+
+use super::{
+    Data, Entrypoint, Fault, Limits, Source, builtins, entrypoint, gate, parse,
+    program::{Kind, Program},
+};
+
+/// Checked and ready. Evaluates by `&self`, from several threads at once.
+pub struct Policy {
+    /// Prepared; each evaluation has a clone, which shares all that is large.
+    engine: Engine,
+    query: Query,
+    time: Duration,
+    warnings: Vec<Fault>,
+}
+
+/// How the engine is asked for the decision.
+#[derive(Debug, Clone)]
+enum Query {
+    /// The path of one rule.
+    Rule(String),
+    /// Any other document.
+    Document(String),
+}
+
+/// Why an evaluation gives no value. None of them is a reason to allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EvalError {
+    /// Rules, functions or the keys of an object disagree about one value.
+    #[error("conflict: {0}")]
+    Conflict(String),
+    #[error("the evaluation took longer than {} ms", .0.as_millis())]
+    TimeLimit(Duration),
+    #[error("{0}")]
+    Other(String),
+    /// A fault of ours; the evaluation ended and nothing else did.
+    #[error("the evaluation failed inside: {0}")]
+    Panic(String),
+}
+
+impl EvalError {
+    /// One word for metrics and logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Conflict(_) => "conflict",
+            Self::TimeLimit(_) => "time_limit",
+            Self::Other(_) => "eval_error",
+            Self::Panic(_) => "internal",
+        }
+    }
+}
+
+/// The parser and the checks recurse as deep as [`Limits::nesting`] and [`Limits::chain`] let them.
+const COMPILE_STACK: usize = 64 << 20;
+
+impl Policy {
+    /// Reads, checks and prepares a policy. Takes as long as the files are large, on a thread of its own; blocks until
+    /// that is done.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, by place. Files that cannot be read hide faults in others' meaning.
+    pub fn compile(
+        sources: &[Source],
+        data: &[Data],
+        entrypoint: &Entrypoint,
+        limits: &Limits,
+    ) -> Result<Self, Vec<Fault>> {
+        let inner = || Self::compile_here(sources, data, entrypoint, limits);
+        let compiled = thread::scope(|scope| {
+            let builder = thread::Builder::new().name("policy-compile".into()).stack_size(COMPILE_STACK);
+            builder.spawn_scoped(scope, inner).map(thread::ScopedJoinHandle::join)
+        });
+        let name = sources.first().map_or("policy", |source| source.name.as_str());
+        match compiled {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => {
+                Err(vec![Fault::in_file(name, format!("reading it failed: {}", said(&*panic)))])
+            }
+            Err(error) => Err(vec![Fault::in_file(name, format!("no thread to read it on: {error}"))]),
+        }
+    }
+
+    fn compile_here(
+        sources: &[Source],
+        data: &[Data],
+        entrypoint: &Entrypoint,
+        limits: &Limits,
+    ) -> Result<Self, Vec<Fault>> {
+        if sources.len() > limits.files {
+            let (count, limit) = (sources.len(), limits.files);
+            return Err(vec![Fault::in_file("policy", format!("has {count} files, the limit is {limit}"))]);
+        }
+        let mut engine = new_engine(limits)?;
+        add_data(&mut engine, data, limits)?;
+        let mut warnings = parse::add(&mut engine, sources, limits)?;
+        let program = Program::new(&mut engine);
+        let findings = gate::check(&program, &engine.get_data(), entrypoint, limits);
+        if !findings.faults.is_empty() {
+            return Err(findings.faults);
+        }
+        warnings.extend(findings.warnings);
+        prepare(&mut engine, sources)?;
+        let query = query(&program, entrypoint);
+        Ok(Self { engine, query, time: limits.time, warnings })
+    }
+
+    /// Remarks on a policy that is loaded all the same, by place.
+    pub fn warnings(&self) -> &[Fault] {
+        &self.warnings
+    }
+
+    /// The decision for `input`; [`Value::Undefined`] when no rule gives one.
+    ///
+    /// # Errors
+    /// See [`EvalError`]; takes no longer than [`Limits::time`] and the built-in function that is running by then.
+    pub fn evaluate(&self, input: Value) -> Result<Value, EvalError> {
+        let mut engine = self.engine.clone();
+        self.within_limits(|| {
+            engine.set_input(input);
+            ask(&mut engine, &self.query)
+        })
+    }
+
+    fn within_limits(&self, evaluate: impl FnOnce() -> Result<Value, EvalError>) -> Result<Value, EvalError> {
+        let start = Instant::now();
+        // The engine is dropped with all its state after a panic, so nothing half done is seen.
+        let value = catch_unwind(AssertUnwindSafe(evaluate))
+            .unwrap_or_else(|panic| Err(EvalError::Panic(said(&*panic))));
+        // Whatever came of it came too late: the engine may take an error of one definition for another one's value.
+        match value {
+            Err(EvalError::TimeLimit(_)) => Err(EvalError::TimeLimit(self.time)),
+            _ if start.elapsed() > self.time => Err(EvalError::TimeLimit(self.time)),
+            value => value,
+        }
+    }
+}
+
+impl std::fmt::Debug for Policy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Policy").field("query", &self.query).field("time", &self.time).finish_non_exhaustive()
+    }
+}
+
+fn new_engine(limits: &Limits) -> Result<Engine, Vec<Fault>> {
+    /// Steps between two looks at the clock.
+    const STEPS: NonZeroU32 = NonZeroU32::new(32).expect("not zero");
+    let mut engine = Engine::new();
+    engine.set_strict_builtin_errors(false);
+    engine.set_gather_prints(true);
+    engine.set_execution_timer_config(ExecutionTimerConfig { limit: limits.time, check_interval: STEPS });
+    for own in builtins::all() {
+        let call = own.call;
+        engine
+            .add_extension(own.name.into(), own.arity, Box::new(move |args: Vec<Value>| Ok(call(&args))))
+            .map_err(|error| vec![Fault::in_file("policy", error.to_string())])?;
+    }
+    Ok(engine)
+}
+
+fn add_data(engine: &mut Engine, data: &[Data], limits: &Limits) -> Result<(), Vec<Fault>> {
+    let mut left = limits.data_bytes;
+    for document in data {
+        let size = document.value.to_json_str().map_or(usize::MAX, |text| text.len());
+        let Some(rest) = left.checked_sub(size) else {
+            let limit = limits.data_bytes;
+            let reason = format!("all data documents together have more than {limit} bytes as JSON");
+            return Err(vec![Fault::in_file(&document.name, reason)]);
+        };
+        left = rest;
+        let value = document.path.iter().rev().fold(document.value.clone(), |inner, name| {
+            Value::from(std::collections::BTreeMap::from([(Value::from(name.as_str()), inner)]))
+        });
+        if value.as_object().is_err() {
+            return Err(vec![Fault::in_file(&document.name, "is no object, so it cannot be all of data")]);
+        }
+        engine.add_data(value).map_err(|_| {
+            let path = format!("data.{}", document.path.join("."));
+            vec![Fault::in_file(
+                &document.name,
+                format!("gives a part of {path} that another document gives, too"),
+            )]
+        })?;
+    }
+    Ok(())
+}
+
+/// Has the engine order statements and resolve names, so that evaluations need not.
+fn prepare(engine: &mut Engine, sources: &[Source]) -> Result<(), Vec<Fault>> {
+    engine.eval_bool_query("true".into(), false).map(drop).map_err(|error| {
+        let message = error.to_string();
+        let named = sources.iter().find(|source| message.contains(&format!("--> {}:", source.name)));
+        let source = named.or(sources.first());
+        vec![source.map_or_else(
+            || Fault::in_file("policy", message.clone()),
+            |source| Fault::of_engine(&source.name, &source.text, &message),
+        )]
+    })
+}
+
+fn query(program: &Program, entrypoint: &Entrypoint) -> Query {
+    let path = entrypoint.parts();
+    let is_rule = |at: usize| {
+        let rule = &program.rules[at];
+        rule.path == path && !rule.is_open && matches!(rule.kind, Kind::Complete | Kind::Set | Kind::Default)
+    };
+    let mut rules = program.reached(path).peekable();
+    if rules.peek().is_some() && rules.all(is_rule) {
+        Query::Rule(entrypoint::reference(path, |_| false))
+    } else {
+        Query::Document(entrypoint.reference())
+    }
+}
+
+fn ask(engine: &mut Engine, query: &Query) -> Result<Value, EvalError> {
+    let result = match query {
+        Query::Rule(path) => engine.eval_rule(path.clone()),
+        Query::Document(reference) => engine.eval_query(reference.clone(), false).map(|results| {
+            let result = results.result.into_iter().next();
+            let value = result.and_then(|result| result.expressions.into_iter().next());
+            value.map_or(Value::Undefined, |expression| expression.value)
+        }),
+    };
+    result.map_err(|error| match error.downcast_ref::<LimitError>() {
+        Some(LimitError::TimeLimitExceeded { limit, .. }) => EvalError::TimeLimit(*limit),
+        // Errors that pass through a function are made anew from their text.
+        _ if error.to_string().contains("execution exceeded time limit") => {
+            EvalError::TimeLimit(Duration::ZERO)
+        }
+        _ => of_engine(&error.to_string()),
+    })
+}
+
+/// The engine tells kinds of errors apart only in words.
+fn of_engine(message: &str) -> EvalError {
+    const CONFLICTS: [&str; 4] =
+        ["multiple outputs", "rule conflicts with", "generated multiple times", "must not produce"];
+    let text = Fault::of_engine("policy", "", &message);
+    let text = if text.line == 0 {
+        text.reason
+    } else {
+        format!("{}:{}:{}: {}", text.file, text.line, text.column, text.reason)
+    };
+    if CONFLICTS.iter().any(|words| message.contains(words)) {
+        EvalError::Conflict(text)
+    } else {
+        EvalError::Other(text)
+    }
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "it did not say why".to_owned())
+}
