@@ -7,3 +7,5 @@ mod object;
 pub mod xfcc;
 /// Rego policies: compiled with a gate, evaluated within limits.
 pub mod rego;
+/// What a policy is asked about.
+pub mod input;
