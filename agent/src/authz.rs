@@ -9,3 +9,5 @@ pub mod xfcc;
 pub mod rego;
 /// What a policy is asked about.
 pub mod input;
+/// What a policy says, and what Envoy is told.
+pub mod result;
