@@ -61,8 +61,8 @@ fn numbers_in(line: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_number(text: &str) -> bool {
-    let (kind, digits) = text.split_at(1);
-    ["E", "W"].contains(&kind) && digits.len() == 4 && digits.bytes().all(|byte| byte.is_ascii_digit())
+    let Some(digits) = text.strip_prefix(['E', 'W']) else { return false };
+    digits.len() == 4 && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -82,6 +82,7 @@ mod tests {
         let code = "Problem::new(\"E0101\", \"x\");\nwarn!(\"cannot (W0102)\");\nlet e = \"E010\";";
         assert_eq!(rules(code, "| E0101 | a |\n| W0102 | b |"), [""; 0]);
         assert_eq!(rules(code, "| E0101 | a |"), ["W0102 is not explained in agent/ERRORS.md"]);
+        assert_eq!(rules("(\"é€\"); (é€é)", ""), [""; 0]);
         assert_eq!(rules("", "| E0101 | a |"), ["E0101 is used nowhere in agent/src/"]);
     }
 }
