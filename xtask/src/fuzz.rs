@@ -16,6 +16,8 @@ use crate::step;
 pub(crate) enum Target {
     /// `sds::RequestReader`: the bytes that an Envoy sends.
     Request,
+    /// `authz::xfcc`: the header that proxies write about their clients.
+    Xfcc,
 }
 
 /// Longer inputs cost more than they find.
@@ -27,6 +29,7 @@ impl Target {
     fn name(self) -> &'static str {
         match self {
             Self::Request => "request",
+            Self::Xfcc => "xfcc",
         }
     }
 }

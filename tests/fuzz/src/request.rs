@@ -7,7 +7,7 @@ mod reference;
 mod seeds;
 mod workload;
 
-use std::{borrow::Cow, path::PathBuf};
+use std::borrow::Cow;
 
 use vouch::{
     sds::{Limits, ReadError, Request, RequestReader},
@@ -53,18 +53,12 @@ pub fn check(input: &[u8]) {
     workload::ask(whole.requests);
 }
 
-/// Puts the inputs to start from, one file each, where libFuzzer puts what it learns: into the first folder that
-/// its command names.
+/// The inputs to start from.
 ///
 /// # Panics
-/// When there is no such folder, or they cannot be written.
+/// As [`crate::write_seeds`].
 pub fn write_seeds() {
-    let folder = std::env::args_os().skip(1).map(PathBuf::from).find(|path| path.is_dir());
-    let folder = folder.expect("a folder for the corpus");
-    for (name, input) in seeds::all() {
-        let path = folder.join(name);
-        std::fs::write(&path, input).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    }
+    crate::write_seeds(seeds::all());
 }
 
 /// What a reader made of a stream.

@@ -9,14 +9,5 @@ libfuzzer_sys::fuzz_target!(init: vouch_fuzz::request::write_seeds(), |input: &[
 
 #[cfg(not(feature = "libfuzzer"))]
 fn main() -> anyhow::Result<()> {
-    use anyhow::{Context, ensure};
-
-    let files: Vec<_> = std::env::args_os().skip(1).map(std::path::PathBuf::from).collect();
-    ensure!(!files.is_empty(), "name the files whose inputs are to be asked again");
-    for file in &files {
-        let input = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
-        vouch_fuzz::request::check(&input);
-        println!("{} keeps the rules", file.display());
-    }
-    Ok(())
+    vouch_fuzz::ask_again(vouch_fuzz::request::check)
 }
