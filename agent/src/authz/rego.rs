@@ -12,6 +12,7 @@ mod gate;
 mod parse;
 mod policy;
 mod program;
+mod rewrite;
 mod shape;
 mod walk;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use regorus::{Engine, LimitError, Value, utils::limits::ExecutionTimerConfig};
 use super::{
     Data, Entrypoint, Fault, Limits, Source, builtins, entrypoint, gate, parse,
     program::{Kind, Program},
+    rewrite,
 };
 
 /// Checked and ready. Evaluates by `&self`, from several threads at once.
@@ -102,14 +103,23 @@ impl Policy {
         }
         let mut engine = new_engine(limits)?;
         add_data(&mut engine, data, limits)?;
-        let mut warnings = parse::add(&mut engine, sources, limits)?;
-        let program = Program::new(&mut engine);
-        let findings = gate::check(&program, &engine.get_data(), entrypoint, limits);
+        let documents = engine.get_data();
+        let mut reader = Engine::new();
+        let syntaxes = parse::add(&mut reader, sources, limits)?;
+        let program = Program::new(&mut reader);
+        let findings = gate::check(&program, &documents, entrypoint, limits);
         if !findings.faults.is_empty() {
             return Err(findings.faults);
         }
-        warnings.extend(findings.warnings);
+        let remarks =
+            sources.iter().zip(&syntaxes).filter_map(|(source, syntax)| parse::remark(source, *syntax));
+        let warnings = remarks.chain(findings.warnings).collect();
+        engine.set_policy_length_config(parse::unbounded());
+        for (source, syntax) in rewritten(sources, &syntaxes, program)?.iter().zip(&syntaxes) {
+            parse::add_as(&mut engine, source, *syntax).map_err(|fault| vec![fault])?;
+        }
         prepare(&mut engine, sources)?;
+        let program = Program::new(&mut engine);
         let query = query(&program, entrypoint);
         Ok(Self { engine, query, time: limits.time, warnings })
     }
@@ -158,13 +168,42 @@ fn new_engine(limits: &Limits) -> Result<Engine, Vec<Fault>> {
     engine.set_strict_builtin_errors(false);
     engine.set_gather_prints(true);
     engine.set_execution_timer_config(ExecutionTimerConfig { limit: limits.time, check_interval: STEPS });
-    for own in builtins::all() {
+    for own in builtins::all().iter().chain(&rewrite::FUNCTIONS) {
         let call = own.call;
         engine
             .add_extension(own.name.into(), own.arity, Box::new(move |args: Vec<Value>| Ok(call(&args))))
             .map_err(|error| vec![Fault::in_file("policy", error.to_string())])?;
     }
     Ok(engine)
+}
+
+/// `sources` in the words that the engine takes as OPA takes the original ones.
+fn rewritten(
+    sources: &[Source],
+    syntaxes: &[parse::Syntax],
+    program: Program,
+) -> Result<Vec<Source>, Vec<Fault>> {
+    let mut sources = sources.to_vec();
+    let memberships = rewrite::memberships(&program);
+    let is_new = memberships.iter().any(Option::is_some);
+    let put = |sources: &mut [Source], texts: Vec<Option<String>>| {
+        for (source, text) in sources.iter_mut().zip(texts) {
+            source.text = text.unwrap_or_else(|| std::mem::take(&mut source.text));
+        }
+    };
+    put(&mut sources, memberships);
+    let guards = if is_new {
+        let mut reader = Engine::new();
+        reader.set_policy_length_config(parse::unbounded());
+        for (source, syntax) in sources.iter().zip(syntaxes) {
+            parse::add_as(&mut reader, source, *syntax).map_err(|fault| vec![fault])?;
+        }
+        rewrite::guards(&Program::new(&mut reader))?
+    } else {
+        rewrite::guards(&program)?
+    };
+    put(&mut sources, guards);
+    Ok(sources)
 }
 
 fn add_data(engine: &mut Engine, data: &[Data], limits: &Limits) -> Result<(), Vec<Fault>> {
