@@ -2,9 +2,11 @@
 //! that the engine could judge otherwise than OPA.
 
 mod calls;
+mod declarations;
 mod heads;
 mod imports;
 mod recursion;
+mod risks;
 mod safety;
 mod statements;
 pub(super) mod values;
@@ -25,10 +27,13 @@ pub(super) fn check(program: &Program, data: &Value, entrypoint: &Entrypoint, li
     let mut findings = Findings::default();
     imports::check(program, &mut findings);
     calls::check(program, data, &mut findings);
+    declarations::check(program, &mut findings);
     heads::check(program, data, &mut findings);
     safety::check(program, &mut findings);
     statements::check(program, &mut findings);
-    recursion::check(program, limits, &mut findings);
+    if recursion::check(program, limits, &mut findings) {
+        risks::check(program, &mut findings);
+    }
     findings.faults.extend(missing_entrypoint(program, data, entrypoint));
     for found in [&mut findings.faults, &mut findings.warnings] {
         found.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));

@@ -184,14 +184,14 @@ fn rewritten(
     program: Program,
 ) -> Result<Vec<Source>, Vec<Fault>> {
     let mut sources = sources.to_vec();
-    let memberships = rewrite::memberships(&program);
-    let is_new = memberships.iter().any(Option::is_some);
+    let operators = rewrite::operators(&program);
+    let is_new = operators.iter().any(Option::is_some);
     let put = |sources: &mut [Source], texts: Vec<Option<String>>| {
         for (source, text) in sources.iter_mut().zip(texts) {
             source.text = text.unwrap_or_else(|| std::mem::take(&mut source.text));
         }
     };
-    put(&mut sources, memberships);
+    put(&mut sources, operators);
     let guards = if is_new {
         let mut reader = Engine::new();
         reader.set_policy_length_config(parse::unbounded());

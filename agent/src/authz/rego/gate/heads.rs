@@ -208,7 +208,7 @@ fn iterates_within(program: &Program, unit: usize, value: &Ref<Expr>) -> bool {
 }
 
 /// Whether a body can hold for more than one choice of its variables.
-fn may_repeat(program: &Program, unit: usize, query: &Query) -> bool {
+pub(super) fn may_repeat(program: &Program, unit: usize, query: &Query) -> bool {
     let mut repeats = false;
     for stmt in &query.stmts {
         repeats |= matches!(stmt.literal, Literal::SomeIn { .. });

@@ -11,7 +11,8 @@ use crate::authz::rego::{
     walk::{self, Event, Scope},
 };
 
-pub(super) fn check(program: &Program, limits: &Limits, findings: &mut Findings) {
+/// `false` when there is a circle, or too long a chain.
+pub(super) fn check(program: &Program, limits: &Limits, findings: &mut Findings) -> bool {
     let mut search = Search {
         needs: program.rules.iter().map(|rule| needs(program, rule.unit, &rule.rule)).collect(),
         weights: program.rules.iter().map(|rule| weight(&rule.rule)).collect(),
@@ -25,17 +26,18 @@ pub(super) fn check(program: &Program, limits: &Limits, findings: &mut Findings)
                     limits.depth
                 );
                 findings.faults.push(Fault::at(program.rules[at].head_span(), reason));
-                return;
+                return false;
             }
             Ok(_) => {}
             Err(circle) => {
                 let names: Vec<String> = circle.iter().map(|at| program.rules[*at].name()).collect();
                 let reason = format!("the rule needs itself: {}", names.join(" needs "));
                 findings.faults.push(Fault::at(program.rules[circle[0]].head_span(), reason));
-                return;
+                return false;
             }
         }
     }
+    true
 }
 
 /// The definitions that `rule` makes the engine evaluate.

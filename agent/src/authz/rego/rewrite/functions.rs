@@ -1,0 +1,111 @@
+//! What rewritten policies call.
+
+use regorus::Value;
+
+use crate::authz::rego::builtins::Builtin;
+
+pub(in crate::authz::rego) const FUNCTIONS: [Builtin; 10] = [
+    Builtin { name: "internal.divide", arity: 2, call: |args| arithmetic(args, '/') },
+    Builtin { name: "internal.intersection", arity: 2, call: |args| sets(args, '&') },
+    Builtin { name: "internal.items", arity: 1, call: items },
+    Builtin { name: "internal.member_2", arity: 2, call: is_member },
+    Builtin { name: "internal.member_3", arity: 3, call: is_member_at },
+    Builtin { name: "internal.minus", arity: 2, call: |args| minus(args) },
+    Builtin { name: "internal.modulo", arity: 2, call: |args| arithmetic(args, '%') },
+    Builtin { name: "internal.plus", arity: 2, call: |args| arithmetic(args, '+') },
+    Builtin { name: "internal.times", arity: 2, call: |args| arithmetic(args, '*') },
+    Builtin { name: "internal.union", arity: 2, call: |args| sets(args, '|') },
+];
+
+fn is_member(args: &[Value]) -> Value {
+    let [value, collection] = args else { return Value::Undefined };
+    Value::from(match collection {
+        Value::Array(items) => items.contains(value),
+        Value::Set(items) => items.contains(value),
+        Value::Object(fields) => fields.values().any(|field| field == value),
+        _ => false,
+    })
+}
+
+fn is_member_at(args: &[Value]) -> Value {
+    let [key, value, collection] = args else { return Value::Undefined };
+    Value::from(match collection {
+        Value::Array(_) | Value::Object(_) => {
+            collection[key] != Value::Undefined && &collection[key] == value
+        }
+        Value::Set(items) => key == value && items.contains(value),
+        _ => false,
+    })
+}
+
+fn items(args: &[Value]) -> Value {
+    match args {
+        [collection @ (Value::Array(_) | Value::Set(_) | Value::Object(_))] => collection.clone(),
+        _ => Value::new_array(),
+    }
+}
+
+fn minus(args: &[Value]) -> Value {
+    match args {
+        [Value::Set(_), _] | [_, Value::Set(_)] => sets(args, '-'),
+        _ => arithmetic(args, '-'),
+    }
+}
+
+fn sets(args: &[Value], operator: char) -> Value {
+    let [Value::Set(a), Value::Set(b)] = args else { return Value::Undefined };
+    match operator {
+        '|' => Value::from(a.union(b)),
+        '&' => Value::from(a.intersection(b)),
+        _ => Value::from(a.difference(b)),
+    }
+}
+
+/// Undefined unless both are numbers, and for what has no result.
+fn arithmetic(args: &[Value], operator: char) -> Value {
+    let [Value::Number(a), Value::Number(b)] = args else { return Value::Undefined };
+    let whole = a.is_integer() && b.is_integer();
+    if !whole && let Some(exact) = decimal::calculate(&args[0], &args[1], operator) {
+        return exact;
+    }
+    let is_zero = args[1] == Value::from(0_u64);
+    let result = match operator {
+        '+' => a.add(b),
+        '-' => a.sub(b),
+        '*' => a.mul(b),
+        '/' if !is_zero => a.clone().divide(b),
+        '%' if !is_zero && whole => a.clone().modulo(b),
+        _ => return Value::Undefined,
+    };
+    result.map_or(Value::Undefined, Value::from)
+}
+
+/// Fractions as OPA calculates with them: in tenths, not in halves.
+mod decimal {
+    use regorus::Value;
+
+    /// Digits that may stand behind the point.
+    const MOST: u32 = 15;
+
+    /// `None` where a number is too long for it, or for divisions.
+    pub(super) fn calculate(a: &Value, b: &Value, operator: char) -> Option<Value> {
+        let ((a, a_scale), (b, b_scale)) = (read(a)?, read(b)?);
+        let scale = a_scale.max(b_scale);
+        let (a_wide, b_wide) = (a * 10_i128.pow(scale - a_scale), b * 10_i128.pow(scale - b_scale));
+        let (result, scale) = match operator {
+            '+' => (a_wide + b_wide, scale),
+            '-' => (a_wide - b_wide, scale),
+            '*' => (a.checked_mul(b)?, a_scale + b_scale),
+            _ => return None,
+        };
+        Value::from_numeric_string(&format!("{result}e-{scale}")).ok()
+    }
+
+    fn read(value: &Value) -> Option<(i128, u32)> {
+        let text = value.to_string();
+        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+        let is_short = whole.len() + fraction.len() <= MOST as usize + 2 && fraction.len() <= MOST as usize;
+        let digits = is_short.then(|| format!("{whole}{fraction}"))?;
+        Some((digits.parse().ok()?, fraction.len() as u32))
+    }
+}
