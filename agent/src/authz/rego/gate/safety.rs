@@ -136,7 +136,8 @@ impl Safety<'_> {
         match expr.as_ref() {
             Expr::AssignExpr { op: AssignOp::ColEq, lhs, rhs, .. } => {
                 let news = self.bind_indexes(rhs, vars);
-                if self.ready(rhs, vars) { self.bind_pattern(lhs, vars) || news } else { news }
+                let gives = self.ready(rhs, vars) && may_match(lhs, rhs);
+                if gives { self.bind_pattern(lhs, vars) || news } else { news }
             }
             Expr::AssignExpr { op: AssignOp::Eq, lhs, rhs, .. } => self.unify(lhs, rhs, vars),
             Expr::Call { fcn, params, .. } => {
@@ -164,10 +165,10 @@ impl Safety<'_> {
                 .fold(false, |news, (left, right)| self.unify(left, right, vars) || news);
         }
         let mut news = self.bind_indexes(lhs, vars) || self.bind_indexes(rhs, vars);
-        if self.ready(rhs, vars) {
+        if self.ready(rhs, vars) && may_match(lhs, rhs) {
             news |= self.bind_pattern(lhs, vars);
         }
-        if self.ready(lhs, vars) {
+        if self.ready(lhs, vars) && may_match(rhs, lhs) {
             news |= self.bind_pattern(rhs, vars);
         }
         news
@@ -376,6 +377,24 @@ impl Safety<'_> {
 
     fn arity(&self, function: &Ref<Expr>) -> Option<usize> {
         calls::arity(self.program, self.unit, function)
+    }
+}
+
+/// Whether a value of that form can have the form of the pattern.
+fn may_match(pattern: &Expr, value: &Expr) -> bool {
+    match (pattern, value) {
+        (Expr::Array { items: left, .. }, Expr::Array { items: right, .. }) => {
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| may_match(left, right))
+        }
+        (Expr::Array { .. }, other) => matches!(
+            other,
+            Expr::Var { .. }
+                | Expr::RefDot { .. }
+                | Expr::RefBrack { .. }
+                | Expr::Call { .. }
+                | Expr::ArrayCompr { .. }
+        ),
+        _ => true,
     }
 }
 

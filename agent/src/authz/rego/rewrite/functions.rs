@@ -1,21 +1,61 @@
 //! What rewritten policies call.
 
+use std::cmp::Ordering;
+
 use regorus::Value;
 
 use crate::authz::rego::builtins::Builtin;
 
-pub(in crate::authz::rego) const FUNCTIONS: [Builtin; 10] = [
+pub(in crate::authz::rego) const FUNCTIONS: [Builtin; 14] = [
+    Builtin { name: "internal.at_least", arity: 2, call: |args| ordered(args, Ordering::is_ge) },
+    Builtin { name: "internal.at_most", arity: 2, call: |args| ordered(args, Ordering::is_le) },
     Builtin { name: "internal.divide", arity: 2, call: |args| arithmetic(args, '/') },
     Builtin { name: "internal.intersection", arity: 2, call: |args| sets(args, '&') },
     Builtin { name: "internal.items", arity: 1, call: items },
+    Builtin { name: "internal.less", arity: 2, call: |args| ordered(args, Ordering::is_lt) },
     Builtin { name: "internal.member_2", arity: 2, call: is_member },
     Builtin { name: "internal.member_3", arity: 3, call: is_member_at },
     Builtin { name: "internal.minus", arity: 2, call: |args| minus(args) },
     Builtin { name: "internal.modulo", arity: 2, call: |args| arithmetic(args, '%') },
+    Builtin { name: "internal.more", arity: 2, call: |args| ordered(args, Ordering::is_gt) },
     Builtin { name: "internal.plus", arity: 2, call: |args| arithmetic(args, '+') },
     Builtin { name: "internal.times", arity: 2, call: |args| arithmetic(args, '*') },
     Builtin { name: "internal.union", arity: 2, call: |args| sets(args, '|') },
 ];
+
+fn ordered(args: &[Value], holds: fn(Ordering) -> bool) -> Value {
+    let [a, b] = args else { return Value::Undefined };
+    Value::from(holds(compare(a, b)))
+}
+
+/// The order of all values: null, booleans, numbers, strings, arrays, objects, sets.
+fn compare(a: &Value, b: &Value) -> Ordering {
+    match (a, b) {
+        (Value::Array(a), Value::Array(b)) => in_turn(a.iter(), b.iter()),
+        (Value::Set(a), Value::Set(b)) => in_turn(a.iter(), b.iter()),
+        (Value::Object(a), Value::Object(b)) => {
+            let flat = |(key, value)| [key, value];
+            in_turn(a.iter_sorted().flat_map(flat), b.iter_sorted().flat_map(flat))
+        }
+        (Value::Set(_), Value::Object(_)) => Ordering::Greater,
+        (Value::Object(_), Value::Set(_)) => Ordering::Less,
+        _ => a.cmp(b),
+    }
+}
+
+fn in_turn<'a>(mut a: impl Iterator<Item = &'a Value>, mut b: impl Iterator<Item = &'a Value>) -> Ordering {
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => return Ordering::Equal,
+            (None, Some(_)) => return Ordering::Less,
+            (Some(_), None) => return Ordering::Greater,
+            (Some(a), Some(b)) => match compare(a, b) {
+                Ordering::Equal => {}
+                other => return other,
+            },
+        }
+    }
+}
 
 fn is_member(args: &[Value]) -> Value {
     let [value, collection] = args else { return Value::Undefined };

@@ -1,6 +1,6 @@
 //! Operators that end the evaluation, or are false, where OPA is undefined become calls of functions that are undefined, too.
 
-use regorus::unstable::{ArithOp, BinOp, Expr, Literal, LiteralStmt, Ref};
+use regorus::unstable::{ArithOp, BinOp, BoolOp, Expr, Literal, LiteralStmt, Ref};
 
 use super::{Edits, each_unit};
 use crate::authz::rego::{
@@ -69,8 +69,30 @@ fn operator(program: &Program, unit: usize, expr: &Ref<Expr>, scope: &Scope, edi
             };
             call(expr, lhs, rhs, word, function, edits);
         }
+        Expr::BoolExpr { op, lhs, rhs, .. } if !is_scalar(lhs) && !is_scalar(rhs) => {
+            let (word, function) = match op {
+                BoolOp::Lt => ("<", "internal.less"),
+                BoolOp::Le => ("<=", "internal.at_most"),
+                BoolOp::Gt => (">", "internal.more"),
+                BoolOp::Ge => (">=", "internal.at_least"),
+                BoolOp::Eq | BoolOp::Ne => return,
+            };
+            call(expr, lhs, rhs, word, function, edits);
+        }
         _ => {}
     }
+}
+
+/// Scalars stand before collections in every order.
+fn is_scalar(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::String { .. }
+            | Expr::RawString { .. }
+            | Expr::Number { .. }
+            | Expr::Bool { .. }
+            | Expr::Null { .. }
+    )
 }
 
 /// `lhs word rhs` becomes `function(lhs, rhs)`.
