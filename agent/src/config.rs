@@ -17,9 +17,7 @@ mod values;
 mod words;
 
 use std::{
-    fs::OpenOptions,
-    io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -32,7 +30,7 @@ pub use sections::{
     Sds, Telemetry, WorkloadApi,
 };
 
-use crate::{problem::Problem, spiffe::TrustDomain};
+use crate::{plain_file, problem::Problem, spiffe::TrustDomain};
 use check::Checker;
 use text::FileText;
 
@@ -91,18 +89,10 @@ impl Config {
     }
 }
 
-/// Never waits for a writer, as reading a FIFO would.
 fn read_text(path: &Path) -> io::Result<String> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut text = String::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other(format!("it has more than {MAX_FILE_BYTES} bytes")));
-    }
-    Ok(text)
+    let bytes = plain_file::read(path, MAX_FILE_BYTES)?;
+    let bytes = bytes.ok_or_else(|| io::Error::other(format!("it has more than {MAX_FILE_BYTES} bytes")))?;
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ pub mod spiffe;
 pub mod problem;
 /// Counts what is open.
 pub mod open;
+/// Files that an operator wrote.
+pub mod plain_file;
 /// Log lines that strangers can cause, so many a second.
 pub mod quiet;
 /// How often somebody may do something.

@@ -4,10 +4,11 @@ use super::Finding;
 
 /// Every stage in the order of the flow, and whose modules it may name. All may name those of
 /// [`COMMON`], which name nobody.
-const STAGES: [(&str, &[&str]); 24] = [
+const STAGES: [(&str, &[&str]); 25] = [
     ("spiffe", &[]),
     ("problem", &[]),
     ("open", &[]),
+    ("plain_file", &[]),
     ("quiet", &[]),
     ("rate", &[]),
     ("share", &[]),
@@ -53,7 +54,7 @@ const STAGES_THAT_SERVE: &[&str] = &[
 ];
 const EVERYBODY: &[&str] = &["*"];
 /// What every stage may name.
-const COMMON: [&str; 6] = ["spiffe", "problem", "open", "quiet", "rate", "share"];
+const COMMON: [&str; 7] = ["spiffe", "problem", "open", "plain_file", "quiet", "rate", "share"];
 const SOURCES: &str = "agent/src/";
 
 /// Names of other stages in `text`, the content of `file`, that the table does not allow.
