@@ -10,9 +10,9 @@ use std::{
 
 use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
 use vouch_proto::admin::{
-    Authority, Entry, ExamineRequest, ExamineResponse, ExplainRequest, ExplainResponse, Hook,
-    ListEntriesRequest, ListEntriesResponse, RotateSvidsRequest, RotateSvidsResponse, StatusRequest,
-    StatusResponse, admin_server::Admin, explain_request::About,
+    Authority, Entry, ExamineRequest, ExamineResponse, ExplainRequest, ExplainResponse, GetCheckRequest,
+    GetCheckResponse, Hook, ListEntriesRequest, ListEntriesResponse, RotateSvidsRequest, RotateSvidsResponse,
+    StatusRequest, StatusResponse, admin_server::Admin, explain_request::About,
 };
 
 use crate::{
@@ -70,6 +70,14 @@ impl Admin for AdminApi {
         Ok(Response::new(ExamineResponse { checks }))
     }
 
+    async fn get_check(
+        &self,
+        request: Request<GetCheckRequest>,
+    ) -> Result<Response<GetCheckResponse>, Status> {
+        check_caller(&request)?;
+        check_of(&self.node, &request.into_inner()).map(Response::new)
+    }
+
     async fn rotate_svids(
         &self,
         request: Request<RotateSvidsRequest>,
@@ -81,6 +89,25 @@ impl Admin for AdminApi {
         };
         let rotated = self.node.svids.rotate(target).await.map_err(|error| not_rotated(&error))?;
         Ok(Response::new(RotateSvidsResponse { rotated: rotated as u64 }))
+    }
+}
+
+fn check_of(node: &Node, request: &GetCheckRequest) -> Result<GetCheckResponse, Status> {
+    let unknown = || Status::not_found(format!("decision {} is not remembered", request.decision));
+    #[cfg(not(feature = "authz"))]
+    return Err(unknown());
+    #[cfg(feature = "authz")]
+    {
+        let authz = node.authz.as_ref().ok_or_else(unknown)?;
+        let id = request.decision.parse().map_err(|_| unknown())?;
+        let record = authz.record(id).ok_or_else(unknown)?;
+        let input = record.input.as_ref().filter(|_| request.unmasked_input);
+        let input_json = input.map(|input| input.to_json_str()).transpose();
+        Ok(GetCheckResponse {
+            event_json: record.event(authz.mask()).to_string(),
+            policy: record.policy.as_ref().map(|decider| decider.name.clone()).unwrap_or_default(),
+            input_json: input_json.map_err(|error| Status::internal(error.to_string()))?.unwrap_or_default(),
+        })
     }
 }
 

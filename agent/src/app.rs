@@ -1,5 +1,7 @@
 //! Builds every part, wires the channels, spawns the tasks: reading this is reading the architecture.
 
+#[cfg(feature = "authz")]
+mod authz;
 mod hardening;
 mod parts;
 mod pins;
@@ -42,8 +44,11 @@ use crate::{
 pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Problem> {
     let stop = CancellationToken::new();
     let mut parts = Parts::default();
-    let Prepared { config, authority, capture, capture_problem, unpinned, host, public, admin, metrics } =
-        prepared;
+    #[cfg(feature = "authz")]
+    let prepared_authz = prepared.authz;
+    let Prepared {
+        config, authority, capture, capture_problem, unpinned, host, public, admin, metrics, ..
+    } = prepared;
     let started_at = SystemTime::now();
 
     // kernel → process → attestation
@@ -98,7 +103,7 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
         svids: svids.clone(),
         decisions: Arc::new(Decisions::new(config.attest.decisions)),
     };
-    let front = Front::new(limits, services::minimum(&config), capture.clone(), callers, sds, routes);
+    let front = Front::new(limits, services::minimum(&config), capture.clone(), callers.clone(), sds, routes);
     let front = Arc::new(front);
     let sockets = public.iter().map(|(_, bound)| bound.path.clone()).collect();
     let (listeners, mut bound): (Vec<_>, Vec<_>) = public.into_iter().unzip();
@@ -106,6 +111,19 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
     for thread in threads.map_err(|error| cannot_listen(&error))? {
         parts.spawn("a thread of the public socket", thread);
     }
+
+    // authz
+    #[cfg(feature = "authz")]
+    let authz = match prepared_authz {
+        Some(prepared) => {
+            let minimum = services::minimum(&config);
+            let (authz, socket) =
+                prepared.serve(&mut parts, callers, capture.clone(), minimum, stop.clone()).await?;
+            bound.extend(socket);
+            Some(authz)
+        }
+        None => None,
+    };
 
     // health, admin, telemetry
     let node = Arc::new(Node {
@@ -125,6 +143,8 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
         svids,
         front,
         workload_api: streams,
+        #[cfg(feature = "authz")]
+        authz,
         sockets,
     });
     let (listener, socket) = admin;

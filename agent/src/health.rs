@@ -4,6 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use caps::Capability;
 
+#[cfg(feature = "authz")]
+use crate::authz::Authz;
 use crate::{
     attestation::{Grade, PathRule},
     authority::Authority,
@@ -37,6 +39,8 @@ pub struct Node {
     pub svids: SvidCache,
     pub front: Arc<Front>,
     pub workload_api: workload_api::Metrics,
+    #[cfg(feature = "authz")]
+    pub authz: Option<Authz>,
     pub sockets: Vec<PathBuf>,
 }
 
@@ -112,6 +116,14 @@ impl Node {
         }
         facts.extend(self.entries.last_problem().iter().map(|problem| degraded(problem)));
         facts.extend(self.authority.trouble().iter().map(|problem| degraded(problem)));
+        #[cfg(feature = "authz")]
+        facts.extend(
+            self.authz
+                .iter()
+                .flat_map(Authz::policies)
+                .filter_map(|policy| policy.problem)
+                .map(|problem| degraded(&problem)),
+        );
         if now >= self.authority.expires() {
             facts.push(fact("E0231", DEGRADED, "the signing certificate has expired", "replace it"));
         }

@@ -30,3 +30,5 @@ pub use load::{Loaded, MAX_ENTRIES, MAX_FILE_BYTES, Origin, load};
 pub use render::render_toml;
 pub use values::{MAX_SVID_TTL, MIN_SVID_TTL};
 pub use warning::Warning;
+#[cfg(feature = "authz")]
+pub(crate) use watch::{DirectoryWatch, Fingerprint};

@@ -27,6 +27,8 @@ pub struct Prepared {
     pub(super) public: Vec<(UnixListener, BoundSocket)>,
     pub(super) admin: (UnixListener, BoundSocket),
     pub(super) metrics: Option<TcpListener>,
+    #[cfg(feature = "authz")]
+    pub(super) authz: Option<super::authz::PreparedAuthz>,
 }
 
 /// No core file, and no look into this process's memory for others of its uid. Comes before any key is read.
@@ -69,6 +71,8 @@ pub fn prepare(config: Config) -> Result<Prepared, Problem> {
         })
     });
     let metrics = metrics.transpose()?;
+    #[cfg(feature = "authz")]
+    let authz = super::authz::prepare(&config)?;
     // Only records of connects speak of namespaces.
     let host = capture.as_ref().and_then(|_| {
         let host = Namespaces::of_host().inspect_err(|error| {
@@ -79,7 +83,19 @@ pub fn prepare(config: Config) -> Result<Prepared, Problem> {
     let kept = hardening::drop_capabilities(config.attest.docker.enabled && config.attest.docker.rootless)
         .map_err(|error| Problem::new("E0755", "capabilities cannot be dropped").why(error.to_string()))?;
     tracing::debug!(?kept, "capabilities");
-    Ok(Prepared { config, authority, capture, capture_problem, unpinned, host, public, admin, metrics })
+    Ok(Prepared {
+        config,
+        authority,
+        capture,
+        capture_problem,
+        unpinned,
+        host,
+        public,
+        admin,
+        metrics,
+        #[cfg(feature = "authz")]
+        authz,
+    })
 }
 
 #[derive(Default)]

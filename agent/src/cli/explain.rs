@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use tonic::Code;
-use vouch_proto::admin::{ExplainRequest, ExplainResponse, explain_request::About};
+use vouch_proto::admin::{ExplainRequest, ExplainResponse, GetCheckRequest, explain_request::About};
 
 use super::{
     Common,
@@ -23,7 +23,7 @@ use target::{Socket, Target};
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
-    /// A pid, a decision (0197b2c4-6e11), a SPIFFE ID, a number (E0412), IP:PORT, or a Unix socket
+    /// A pid, a decision (0197b2c4-6e11, or 0197b2c4-6e11-0003 of authorization), a SPIFFE ID, a number (E0412), IP:PORT, or a Unix socket
     #[arg(value_name = "WHAT")]
     what: String,
     /// Compare with this entry, by id or SPIFFE ID, instead of the closest ones
@@ -42,6 +42,8 @@ struct Answer {
     owners: Option<Owners>,
     /// One for each process of a socket, else one.
     agent: Vec<ExplainResponse>,
+    /// Of authorization: the event of the decision log.
+    check: Option<serde_json::Value>,
 }
 
 pub(super) fn explain(explain: &Explain, common: &Common) -> Result<ExitCode, Problem> {
@@ -59,6 +61,10 @@ pub(super) fn explain(explain: &Explain, common: &Common) -> Result<ExitCode, Pr
         Target::Decision(id) => {
             answer.kind = "decision";
             answer.agent = ask(explain, common, &[About::Decision(id.to_string())])?;
+        }
+        Target::Check(id) => {
+            answer.kind = "check";
+            answer.check = Some(check(&id, common)?);
         }
         Target::Id(id) => {
             answer.kind = "spiffe_id";
@@ -87,6 +93,25 @@ fn ask(explain: &Explain, common: &Common, about: &[About]) -> Result<Vec<Explai
         }
         Ok(answers)
     })
+}
+
+fn check(id: &str, common: &Common) -> Result<serde_json::Value, Problem> {
+    let asked = GetCheckRequest { decision: id.to_owned(), unmasked_input: false };
+    let answer = block_on(Some(common.timeout), async {
+        let answer = common.admin().await?.get_check(asked).await;
+        Ok(answer.map_err(|status| check_refused(&status))?.into_inner())
+    })?;
+    serde_json::from_str(&answer.event_json)
+        .map_err(|error| Problem::new("E0313", "the agent's answer cannot be read").why(error.to_string()))
+}
+
+pub(super) fn check_refused(status: &tonic::Status) -> Problem {
+    if status.code() != Code::NotFound {
+        return admin_problem(status);
+    }
+    Problem::new("E0420", status.message())
+        .why("the agent remembers the last [authz] remembered decisions of authorization since its start")
+        .fix("look into the decision log, or raise [authz] remembered")
 }
 
 fn refused(about: &About, status: &tonic::Status) -> Problem {

@@ -21,7 +21,7 @@ const EVENT_BUFFER: usize = 4096;
 
 /// What a wake-up says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// Something else in a watched directory changed, such as the link through which a file is reached.
     Nearby,
     /// One of the files was written or replaced, perhaps without a trace in its size and times; or events were
@@ -31,7 +31,7 @@ pub(super) enum Change {
 
 /// The directories of some files. Without inotify (none left for this user) it never wakes, and the poll of its
 /// owner has to do.
-pub(super) struct DirectoryWatch {
+pub(crate) struct DirectoryWatch {
     inotify: Option<AsyncFd<Inotify>>,
     watched: HashMap<PathBuf, WatchDescriptor>,
     files: Vec<PathBuf>,
@@ -40,10 +40,10 @@ pub(super) struct DirectoryWatch {
 
 impl DirectoryWatch {
     /// Watches nothing until [`Self::arm`].
-    pub(super) fn of(files: &[PathBuf]) -> Self {
+    pub(crate) fn of(files: &[PathBuf]) -> Self {
         let inotify = Inotify::init().and_then(register);
         if let Err(error) = &inotify {
-            tracing::warn!(%error, "entry files cannot be watched; they are looked at every few seconds instead");
+            tracing::warn!(%error, "files cannot be watched; they are looked at every few seconds instead");
         }
         Self {
             inotify: inotify.ok(),
@@ -55,7 +55,7 @@ impl DirectoryWatch {
 
     /// Watches every directory that matters now: the one that each file is named in, and the one that it lies
     /// in when the name is a link. Call it again later: a directory may have been made, or made anew.
-    pub(super) fn arm(&mut self) {
+    pub(crate) fn arm(&mut self) {
         let Some(inotify) = &self.inotify else { return };
         let mut watches = inotify.get_ref().watches();
         let mut watched = HashMap::new();
@@ -82,7 +82,7 @@ impl DirectoryWatch {
 
     /// Waits until something changes in a watched directory. Losing the future loses no event but those read
     /// in the same poll.
-    pub(super) async fn changed(&mut self) -> Change {
+    pub(crate) async fn changed(&mut self) -> Change {
         let Some(inotify) = &mut self.inotify else {
             return std::future::pending().await;
         };
@@ -126,10 +126,10 @@ fn directories_of(file: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 
 /// What tells one version of a file from another without reading it; absent files have none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Fingerprint(Vec<Option<[i64; 6]>>);
+pub(crate) struct Fingerprint(Vec<Option<[i64; 6]>>);
 
 impl Fingerprint {
-    pub(super) fn of(files: &[PathBuf]) -> Self {
+    pub(crate) fn of(files: &[PathBuf]) -> Self {
         let stat = |file: &PathBuf| {
             let meta = std::fs::metadata(file).ok()?;
             let (device, inode, size) =

@@ -91,6 +91,11 @@ pub fn registry(node: Arc<Node>, attestor: &Attestor, keys: Arc<KeyPool>, limits
         node.workload_api.streams.clone(),
     );
 
+    #[cfg(feature = "authz")]
+    if let Some(authz) = &node.authz {
+        register_authz(&mut registry, authz.metrics());
+    }
+
     let attestation = attestor.metrics();
     registry.register("attestations", "Attestations that gave selectors", attestation.attested.clone());
     registry.register("attestations_failed", "Attestations that gave none", attestation.failed.clone());
@@ -159,6 +164,37 @@ pub fn registry(node: Arc<Node>, attestor: &Attestor, keys: Arc<KeyPool>, limits
 }
 
 type LimitGauges = Family<[(&'static str, &'static str); 1], Gauge<f64, AtomicU64>>;
+
+#[cfg(feature = "authz")]
+fn register_authz(registry: &mut Registry, authz: &crate::authz::Metrics) {
+    registry.register(
+        "authz_connections",
+        "Connections of Envoys that ask for authorization",
+        authz.connections.clone(),
+    );
+    registry.register(
+        "authz_connections_refused",
+        "Connections for authorization that were closed at once",
+        authz.refused.clone(),
+    );
+    registry.register(
+        "authz_checks",
+        "Answers by the policy that decided, and why where it gave none",
+        authz.checks.clone(),
+    );
+    registry.register_with_unit(
+        "authz_check",
+        "How long an answer took, from the question to what Envoy is told",
+        Unit::Seconds,
+        authz.seconds.clone(),
+    );
+    registry.register(
+        "authz_reloads",
+        "Policies that were read again, by whether they decide now",
+        authz.reloads.clone(),
+    );
+    registry.register("authz_log_lost", "Decisions that are not in the decision log", authz.log_lost.clone());
+}
 
 /// `connections` is what descriptors leave of the limit that is configured.
 fn limits_in_force(limits: &Limits, connections: usize) -> LimitGauges {

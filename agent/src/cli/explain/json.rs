@@ -26,6 +26,7 @@ pub(super) fn answer(answer: &Answer) -> Value {
         "now": each(answer.agent.iter().filter_map(|agent| agent.now.as_ref()), decision),
         "decisions": each(answer.agent.iter().flat_map(|agent| &agent.decisions), decision),
         "entries": each(answer.agent.iter().flat_map(|agent| &agent.entries), |listed: &Entry| entry::as_json(listed)),
+        "check": answer.check,
         "nearest": each(answer.agent.iter().flat_map(|agent| &agent.nearest), decision),
     })
 }

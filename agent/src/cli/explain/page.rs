@@ -21,11 +21,38 @@ pub(super) fn write(answer: &Answer, out: &mut String) {
         let pids: Vec<String> = owners.pids.iter().map(|pid| format!("pid {pid}")).collect();
         line(out, "socket", &format!("{} of {}", answer.about, pids.join(", ")));
     }
+    if let Some(check) = &answer.check {
+        describe_check(check, out);
+    }
     for (at, agent) in answer.agent.iter().enumerate() {
         if at > 0 || answer.owners.is_some() {
             out.push('\n');
         }
         describe(agent, out);
+    }
+}
+
+/// What was decided first, and then everything that was asked and said.
+fn describe_check(check: &serde_json::Value, out: &mut String) {
+    let text = |pointer: &str| {
+        output::visible(check.pointer(pointer).and_then(|value| value.as_str()).unwrap_or("-"))
+    };
+    let _ = writeln!(out, "check     {}, {}", upper(&text("/answer")), text("/timestamp"));
+    line(out, "policy", &format!("{} ({}, revision {})", text("/policy"), text("/path"), text("/revision")));
+    if text("/reason") != "policy" {
+        line(out, "reason", &format!("{}: {}", text("/reason"), text("/error/message")));
+    }
+    if let Some(pid) = check.get("pid") {
+        line(out, "asked by", &format!("pid {pid}"));
+    }
+    let http = "/input/attributes/request/http";
+    let (method, path) = (text(&format!("{http}/method")), text(&format!("{http}/path")));
+    line(out, "request", &format!("{method} {path}"));
+    line(out, "source", &text("/input/attributes/source/principal"));
+    for part in ["result", "input"] {
+        if let Some(value) = check.get(part) {
+            line(out, part, &output::visible(&value.to_string()));
+        }
     }
 }
 

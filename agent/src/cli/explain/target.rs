@@ -10,6 +10,8 @@ pub(super) enum Target {
     Number(String),
     Pid(u32),
     Decision(DecisionId),
+    /// Of authorization.
+    Check(String),
     Id(SpiffeId),
     Socket(Socket),
 }
@@ -37,6 +39,9 @@ impl Target {
         if let Ok(id) = text.parse() {
             return Ok(Self::Decision(id));
         }
+        if is_check(text) {
+            return Ok(Self::Check(text.to_lowercase()));
+        }
         if text.starts_with("spiffe://") {
             let id = text.parse::<SpiffeId>();
             return id.map(Self::Id).map_err(|error| unknown(text).why(format!("not a SPIFFE ID: {error}")));
@@ -61,11 +66,18 @@ impl Socket {
     }
 }
 
+/// `0197b2c4-6e11-0003`: one group longer than a decision about a caller.
+fn is_check(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    lengths == [8, 4, 4] && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 fn unknown(text: &str) -> Problem {
     Problem::new("E0423", format!("{text:?} is nothing that can be explained"))
         .why("what is meant is told from its form")
         .fix(
-            "name a pid (20117), a decision (0197b2c4-6e11), a SPIFFE ID, a number (E0412), a TCP address \
+            "name a pid (20117), a decision (0197b2c4-6e11, of authorization 0197b2c4-6e11-0003), a SPIFFE ID, a number (E0412), a TCP address \
              (10.0.0.7:443), or a Unix socket (/run/x.sock, @name, socket:[4711])",
         )
 }

@@ -1,0 +1,121 @@
+//! Who asks: the Envoy at the other end of a connection, and what the kernel knows of it.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use regorus::Value;
+use tokio::sync::OnceCell;
+
+use crate::{
+    attestation::{Run, SelectorSet},
+    caller::{Caller, Callers},
+    registration::EntryIndex,
+    spiffe::SpiffeId,
+};
+
+/// One connection's other end.
+#[derive(Debug)]
+pub(super) struct Asker {
+    /// The address that was connected to; `None`: the socket.
+    pub(super) listener: Option<SocketAddr>,
+    attested: Option<Attested>,
+}
+
+/// An asker whose process the kernel tells.
+#[derive(Debug)]
+struct Attested {
+    caller: Caller,
+    callers: Callers,
+    run: OnceCell<Arc<Run>>,
+    /// As it was last worked out.
+    standing: Mutex<Option<Arc<Standing>>>,
+}
+
+/// What an attested asker is at this moment.
+#[derive(Debug)]
+pub(super) struct Standing {
+    /// Those whose entries it meets, sorted.
+    pub(super) ids: Vec<SpiffeId>,
+    /// The same for policies, with its selectors and how good the evidence is: `input.spiffe.caller`.
+    pub(super) document: Value,
+    selectors: Arc<SelectorSet>,
+    index: Arc<EntryIndex>,
+    from: SystemTime,
+    until: Option<SystemTime>,
+}
+
+impl Asker {
+    /// Whoever connected to a TCP address: nobody is attested there.
+    pub(super) fn at(listener: SocketAddr) -> Self {
+        Self { listener: Some(listener), attested: None }
+    }
+
+    /// Whoever connected to the socket.
+    pub(super) fn known(caller: Caller, callers: &Callers) -> Self {
+        let attested =
+            Attested { caller, callers: callers.clone(), run: OnceCell::new(), standing: Mutex::default() };
+        Self { listener: None, attested: Some(attested) }
+    }
+
+    /// The process, in words for a log.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.attested.as_ref().map(|attested| attested.caller.peer().pid)
+    }
+
+    /// What it is now; `None` where that cannot be known. The first question attests, and waits for it.
+    ///
+    /// Whatever the process has become since it connected can take away and never add. A change without an event, such
+    /// as of credentials, is found by the next look at all connected processes and not by this question.
+    pub(super) async fn standing(&self, now: SystemTime) -> Option<Arc<Standing>> {
+        let attested = self.attested.as_ref()?;
+        let run = attested.run.get_or_try_init(|| attested.caller.admit()).await.ok()?;
+        if run.is_gone() || attested.caller.peer().check_alive().is_err() {
+            return None;
+        }
+        let selectors = Arc::clone(&run.standing().borrow().selectors);
+        let index = Arc::clone(&attested.callers.svids.snapshot().index);
+        let mut last = attested.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = last.as_ref().filter(|last| last.holds(&selectors, &index, now)) {
+            return Some(Arc::clone(last));
+        }
+        let standing = Arc::new(Standing::new(run, &attested.caller, selectors, index, now));
+        *last = Some(Arc::clone(&standing));
+        Some(standing)
+    }
+}
+
+impl Standing {
+    fn new(
+        run: &Run,
+        caller: &Caller,
+        selectors: Arc<SelectorSet>,
+        index: Arc<EntryIndex>,
+        now: SystemTime,
+    ) -> Self {
+        let mut ids: Vec<SpiffeId> =
+            index.matching(&selectors, now).iter().map(|entry| entry.spiffe_id.clone()).collect();
+        ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        ids.dedup();
+        let texts =
+            |texts: &mut dyn Iterator<Item = String>| Value::from(texts.map(Value::from).collect::<Vec<_>>());
+        let document = super::object([
+            ("grade", Value::from(run.grade().to_string())),
+            ("ids", texts(&mut ids.iter().map(ToString::to_string))),
+            ("pid", Value::from(u64::from(caller.peer().pid))),
+            ("selectors", texts(&mut selectors.iter().map(ToString::to_string))),
+            ("uid", Value::from(u64::from(caller.peer().uid))),
+        ]);
+        let until = index.next_expiry(now);
+        Self { ids, document, selectors, index, from: now, until }
+    }
+
+    fn holds(&self, selectors: &Arc<SelectorSet>, index: &Arc<EntryIndex>, now: SystemTime) -> bool {
+        Arc::ptr_eq(&self.selectors, selectors)
+            && Arc::ptr_eq(&self.index, index)
+            && self.from <= now
+            && self.until.is_none_or(|until| now < until)
+    }
+}

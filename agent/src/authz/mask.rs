@@ -1,0 +1,142 @@
+//! What logs and explanations show of a question and its answer: everything but secrets.
+
+use serde_json::{Map, Value};
+
+/// Headers that are masked whatever the configuration says.
+pub(super) const ALWAYS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "set-cookie"];
+/// What stands in the place of what is not shown.
+pub(super) const MASKED: &str = "***";
+
+/// Which values are secrets.
+#[derive(Debug, Clone, Default)]
+pub struct Mask {
+    /// Lower case.
+    headers: Vec<String>,
+}
+
+impl Mask {
+    /// With `more` beside [`ALWAYS`].
+    pub fn new(more: &[String]) -> Self {
+        let always = ALWAYS.iter().map(ToString::to_string);
+        Self { headers: always.chain(more.iter().map(|name| name.to_ascii_lowercase())).collect() }
+    }
+
+    /// An input document without the values of secret headers, and without bodies.
+    pub fn input(&self, input: &regorus::Value) -> Value {
+        let mut input = json(input);
+        if let Some(http) = input.pointer_mut("/attributes/request/http") {
+            cover(http, &["body", "rawBody"]);
+            for headers in ["/headers", "/headerMap/headers"] {
+                if let Some(headers) = http.pointer_mut(headers) {
+                    self.headers(headers);
+                }
+            }
+        }
+        cover(&mut input, &["parsed_body"]);
+        input
+    }
+
+    /// What a policy said, without the values of secret headers that it sets.
+    pub fn result(&self, result: &regorus::Value) -> Value {
+        let mut result = json(result);
+        for headers in ["/headers", "/response_headers_to_add"] {
+            if let Some(headers) = result.pointer_mut(headers) {
+                self.headers(headers);
+            }
+        }
+        result
+    }
+
+    /// In any of the forms that headers take: one object, or a list of them or of pairs of key and value.
+    fn headers(&self, headers: &mut Value) {
+        match headers {
+            Value::Array(list) => list.iter_mut().for_each(|part| self.headers(part)),
+            Value::Object(pairs) if is_pair(pairs) => {
+                let is_secret = pairs.get("key").and_then(Value::as_str).is_some_and(|key| self.hides(key));
+                if is_secret {
+                    ["value", "rawValue"].iter().for_each(|key| cover_one(pairs, key));
+                }
+            }
+            Value::Object(fields) => {
+                let secret: Vec<String> = fields.keys().filter(|key| self.hides(key)).cloned().collect();
+                secret.iter().for_each(|key| cover_one(fields, key));
+            }
+            _ => {}
+        }
+    }
+
+    fn hides(&self, header: &str) -> bool {
+        self.headers.iter().any(|hidden| hidden.eq_ignore_ascii_case(header))
+    }
+}
+
+fn is_pair(fields: &Map<String, Value>) -> bool {
+    fields.contains_key("key") && (fields.contains_key("value") || fields.contains_key("rawValue"))
+}
+
+fn cover(object: &mut Value, keys: &[&str]) {
+    if let Value::Object(fields) = object {
+        keys.iter().for_each(|key| cover_one(fields, key));
+    }
+}
+
+/// Nothing stays nothing: that there was no body is no secret.
+fn cover_one(fields: &mut Map<String, Value>, key: &str) {
+    if let Some(value) = fields.get_mut(key).filter(|value| !value.is_null()) {
+        *value = Value::String(MASKED.into());
+    }
+}
+
+/// As JSON has it; what JSON cannot say is said in words.
+pub(super) fn json(value: &regorus::Value) -> Value {
+    serde_json::to_value(value).unwrap_or_else(|error| Value::String(format!("cannot be shown: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(mask: fn(&Mask, &regorus::Value) -> Value, value: Value) -> Value {
+        let mask_ = Mask::new(&["X-Opa-Secret".into()]);
+        mask(&mask_, &regorus::Value::from(value))
+    }
+
+    #[test]
+    fn secret_headers_and_bodies_of_a_question_are_not_shown() {
+        let input = json!({
+            "attributes": {"request": {"http": {
+                "headers": {"authorization": "Bearer a", "x-opa-secret": "b", "cookie": "c", ":path": "/d"},
+                "headerMap": {"headers": [{"key": "Cookie", "rawValue": "Yw=="}, {"key": "x", "rawValue": "eA=="}]},
+                "body": "e", "rawBody": "Zg==", "path": "/d",
+            }}},
+            "parsed_body": {"password": "g"}, "parsed_path": ["d"],
+        });
+        let expected = json!({
+            "attributes": {"request": {"http": {
+                "headers": {"authorization": "***", "x-opa-secret": "***", "cookie": "***", ":path": "/d"},
+                "headerMap": {"headers": [{"key": "Cookie", "rawValue": "***"}, {"key": "x", "rawValue": "eA=="}]},
+                "body": "***", "rawBody": "***", "path": "/d",
+            }}},
+            "parsed_body": "***", "parsed_path": ["d"],
+        });
+        assert_eq!(shown(Mask::input, input), expected);
+        assert_eq!(shown(Mask::input, json!({"parsed_body": null})), json!({"parsed_body": null}));
+        assert_eq!(shown(Mask::input, json!(7)), json!(7));
+    }
+
+    #[test]
+    fn secret_headers_that_a_policy_sets_are_not_shown() {
+        let result = json!({
+            "allowed": false, "body": "no", "headers": {"Set-Cookie": ["a", "b"], "x": "y"},
+            "response_headers_to_add": [{"set-cookie": "c"}, {"z": "w"}],
+        });
+        let expected = json!({
+            "allowed": false, "body": "no", "headers": {"Set-Cookie": "***", "x": "y"},
+            "response_headers_to_add": [{"set-cookie": "***"}, {"z": "w"}],
+        });
+        assert_eq!(shown(Mask::result, result), expected);
+        assert_eq!(shown(Mask::result, json!(true)), json!(true));
+    }
+}

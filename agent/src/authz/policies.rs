@@ -1,0 +1,154 @@
+//! All policies, kept as their files say.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::{
+    asker::{Asker, Standing},
+    metrics::{Metrics, Reload},
+    policy::{Policy, Unattested},
+    settings::Settings,
+};
+use crate::{
+    problem::Problem,
+    registration::{DirectoryWatch, Fingerprint},
+};
+use vouch_proto::envoy::service::auth::v3::AttributeContext;
+
+/// Files are read when nothing has changed for this long: one save, or one swap of a folder, is several events.
+const QUIET: Duration = Duration::from_millis(80);
+/// How often files are looked at without being told: some file systems tell nothing.
+const POLL: Duration = Duration::from_secs(3);
+
+#[derive(Debug)]
+pub(super) struct Policies {
+    all: Vec<Arc<Policy>>,
+    metrics: Metrics,
+}
+
+/// One policy for an operator.
+#[derive(Debug, Clone)]
+pub struct PolicyStatus {
+    pub name: String,
+    /// Short digest of what decides, and since when; `None`: nothing was ever loaded, and all is denied.
+    pub loaded: Option<(String, SystemTime)>,
+    /// Why what the files say now is not what decides.
+    pub problem: Option<Arc<Problem>>,
+    pub dry_run: bool,
+}
+
+/// Why no policy decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoPolicy {
+    /// The conditions of none hold.
+    None,
+    /// Whether some policy's conditions hold rests on who asks, and nobody can say who does.
+    Unattested,
+}
+
+impl Policies {
+    /// Reads them all once. One that is bad has nothing to decide by, and says so.
+    pub(super) fn open(settings: &Settings, metrics: Metrics) -> Arc<Self> {
+        let all = settings.policies.iter().map(|policy| Arc::new(Policy::new(policy.clone()))).collect();
+        let policies = Self { all, metrics };
+        policies.reload();
+        Arc::new(policies)
+    }
+
+    /// The first whose conditions all hold.
+    pub(super) fn choose(
+        &self,
+        asker: &Asker,
+        standing: Option<&Standing>,
+        attributes: &AttributeContext,
+    ) -> Result<&Arc<Policy>, NoPolicy> {
+        for policy in &self.all {
+            match policy.applies(asker, standing, attributes) {
+                Ok(true) => return Ok(policy),
+                Ok(false) => {}
+                // Whoever it is, a later policy was not meant for it.
+                Err(Unattested) => return Err(NoPolicy::Unattested),
+            }
+        }
+        Err(NoPolicy::None)
+    }
+
+    pub(super) fn status(&self) -> Vec<PolicyStatus> {
+        let status = |policy: &Arc<Policy>| PolicyStatus {
+            name: policy.settings.name.clone(),
+            loaded: policy.current().map(|loaded| (loaded.revision.clone(), loaded.at)),
+            problem: policy.problem(),
+            dry_run: policy.settings.dry_run,
+        };
+        self.all.iter().map(status).collect()
+    }
+
+    /// Reads those whose files have changed. Not for a thread that serves.
+    pub(super) fn reload(&self) {
+        for policy in &self.all {
+            let name = &policy.settings.name;
+            match policy.reload() {
+                None => {}
+                Some(Ok(loaded)) => {
+                    self.metrics.reloaded(name, Reload::Accepted);
+                    tracing::info!(policy = name, revision = loaded.revision, "policy loaded");
+                    for warning in loaded.rego.warnings() {
+                        tracing::warn!(policy = name, "policy: {warning} (W0905)");
+                    }
+                }
+                Some(Err(problem)) => {
+                    self.metrics.reloaded(name, Reload::Refused);
+                    let kept = match policy.current() {
+                        Some(_) => "the old one stays",
+                        None => "there is no old one, so all that it is asked is denied",
+                    };
+                    tracing::error!(policy = name, code = problem.code, "policy refused, {kept}: {problem}");
+                }
+            }
+        }
+    }
+
+    fn watched(&self) -> Vec<PathBuf> {
+        self.all.iter().flat_map(|policy| policy.watched()).collect()
+    }
+
+    /// Reads again whatever changes. Never returns.
+    pub(super) async fn follow(self: Arc<Self>) {
+        let mut poll = interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut files = self.watched();
+        let (mut watch, mut seen) = (DirectoryWatch::of(&files), Fingerprint::default());
+        watch.arm();
+        loop {
+            let told = tokio::select! {
+                _ = watch.changed() => true,
+                _ = poll.tick() => false,
+            };
+            if told {
+                sleep(QUIET).await;
+            }
+            let (this, before) = (Arc::clone(&self), std::mem::take(&mut seen));
+            // Compiling takes long, and the thread that serves is another one.
+            let looked = tokio::task::spawn_blocking(move || {
+                let files = this.watched();
+                let now = Fingerprint::of(&files);
+                if told || now != before {
+                    this.reload();
+                }
+                (files, now)
+            });
+            let Ok((now_watched, now_seen)) = looked.await else { continue };
+            seen = now_seen;
+            if now_watched != files {
+                watch = DirectoryWatch::of(&now_watched);
+                files = now_watched;
+            }
+            watch.arm();
+        }
+    }
+}

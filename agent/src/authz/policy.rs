@@ -1,0 +1,205 @@
+//! One policy of the configuration: what it is made of now, and whether that is what its files say.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::ArcSwapOption;
+use regorus::Value;
+use tokio::{
+    sync::Semaphore,
+    task::spawn_blocking,
+    time::{Instant as TokioInstant, timeout_at},
+};
+
+use super::{
+    asker::{Asker, Standing},
+    files,
+    rego::{self, EvalError},
+    settings::PolicySettings,
+};
+use crate::{problem::Problem, spiffe::SpiffeId};
+use vouch_proto::envoy::service::auth::v3::AttributeContext;
+
+/// Evaluations that take longer leave the thread that serves everybody, until the policy changes.
+const LONG: Duration = Duration::from_millis(5);
+/// Long evaluations of one policy at once.
+const LONG_AT_ONCE: usize = 2;
+
+/// A policy, which its files may replace at any time.
+#[derive(Debug)]
+pub(super) struct Policy {
+    pub(super) settings: PolicySettings,
+    current: ArcSwapOption<Loaded>,
+    state: Mutex<State>,
+    /// Some evaluation was a long one.
+    is_long: AtomicBool,
+    long_turns: Semaphore,
+}
+
+/// A policy as it was read at one moment.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) rego: rego::Policy,
+    /// Short digest of all its files.
+    pub(super) revision: String,
+    pub(super) at: SystemTime,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Why what the files say now is not what decides.
+    problem: Option<Arc<Problem>>,
+    /// Of the files as they were read last, well or badly.
+    seen: Option<String>,
+}
+
+/// Why an evaluation gave no value.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoValue {
+    #[error("the policy is not loaded")]
+    NotLoaded,
+    #[error("evaluations of the policy take long, and too many of them wait")]
+    Overloaded,
+    #[error(transparent)]
+    Failed(#[from] EvalError),
+}
+
+impl NoValue {
+    /// A word for metrics.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::NotLoaded => "not_loaded",
+            Self::Overloaded => "overloaded",
+            Self::Failed(error) => error.reason(),
+        }
+    }
+}
+
+impl Policy {
+    pub(super) fn new(settings: PolicySettings) -> Self {
+        Self {
+            settings,
+            current: ArcSwapOption::empty(),
+            state: Mutex::default(),
+            is_long: AtomicBool::new(false),
+            long_turns: Semaphore::new(LONG_AT_ONCE),
+        }
+    }
+
+    pub(super) fn current(&self) -> Option<Arc<Loaded>> {
+        self.current.load_full()
+    }
+
+    /// Why what the files say now is not what decides.
+    pub(super) fn problem(&self) -> Option<Arc<Problem>> {
+        self.state().problem.clone()
+    }
+
+    /// Where to look for changes.
+    pub(super) fn watched(&self) -> Vec<PathBuf> {
+        files::watched(&self.settings.files.files)
+    }
+
+    /// Reads and compiles the files; what is wrong keeps the policy as it was. `None` when they say what they said the
+    /// last time. Takes as long as that takes: not for a thread that serves.
+    pub(super) fn reload(&self) -> Option<Result<Arc<Loaded>, Arc<Problem>>> {
+        let files = &self.settings.files;
+        let (seen, compiled) = match files.read() {
+            Ok(content) => {
+                let seen = content.revision.clone();
+                if self.state().seen.as_ref() == Some(&seen) {
+                    return None;
+                }
+                let compiled = files.compile_content(&self.settings.name, &content);
+                (
+                    Some(seen),
+                    compiled.map(|rego| Loaded { rego, revision: content.revision, at: SystemTime::now() }),
+                )
+            }
+            Err(problem) => (None, Err(problem)),
+        };
+        let outcome = compiled.map(Arc::new).map_err(Arc::new);
+        let mut state = self.state();
+        state.seen = seen;
+        match &outcome {
+            Ok(loaded) => {
+                state.problem = None;
+                self.is_long.store(false, Ordering::Relaxed);
+                self.current.store(Some(Arc::clone(loaded)));
+            }
+            Err(problem) => {
+                let before = state.problem.replace(Arc::clone(problem));
+                // Files that stay bad in the same way are no news.
+                if before.is_some_and(|before| before == *problem) {
+                    return None;
+                }
+            }
+        }
+        Some(outcome)
+    }
+
+    /// Whether it is the one that decides about this. `Err` when that rests on who asks, and nobody can say who does.
+    pub(super) fn applies(
+        &self,
+        asker: &Asker,
+        standing: Option<&Standing>,
+        attributes: &AttributeContext,
+    ) -> Result<bool, Unattested> {
+        let PolicySettings { listeners, callers, context_extensions, .. } = &self.settings;
+        let is_here = match asker.listener {
+            Some(listener) => listeners.contains(&listener),
+            None => listeners.is_empty(),
+        };
+        let says = |(key, value): (&String, &String)| attributes.context_extensions.get(key) == Some(value);
+        if !is_here || !context_extensions.iter().all(says) {
+            return Ok(false);
+        }
+        if callers.is_empty() {
+            return Ok(true);
+        }
+        let is = |standing: &Standing| {
+            let known = |id: &SpiffeId| standing.ids.contains(id);
+            callers.iter().any(known)
+        };
+        standing.map(is).ok_or(Unattested)
+    }
+
+    /// What the policy says of `input`, which may be nothing.
+    pub(super) async fn evaluate(
+        self: &Arc<Self>,
+        loaded: &Arc<Loaded>,
+        input: Value,
+    ) -> Result<Value, NoValue> {
+        if !self.is_long.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            let value = loaded.rego.evaluate(input);
+            if began.elapsed() > LONG {
+                self.is_long.store(true, Ordering::Relaxed);
+            }
+            return Ok(value?);
+        }
+        let patience = TokioInstant::now() + self.settings.files.timeout;
+        let turn = timeout_at(patience, self.long_turns.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(NoValue::Overloaded) };
+        let loaded = Arc::clone(loaded);
+        match spawn_blocking(move || loaded.rego.evaluate(input)).await {
+            Ok(value) => Ok(value?),
+            Err(_stopping) => Err(NoValue::NotLoaded),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // Every holder leaves it whole, so one that panicked does no harm.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The choice rests on who asks, and nobody can say who does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unattested;
