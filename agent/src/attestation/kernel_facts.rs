@@ -9,8 +9,12 @@ use super::{
 };
 use crate::kernel::{Capture, Namespaces, Provenance, Seccomp, Sighting, Task};
 
+/// The value of `container` for a process of the host.
+const NO_CONTAINER: &str = "none";
+
 /// What may be said of a record. `cgroup` is the path of its cgroup, unless that was removed since, and
-/// `containment` what the path says; `host` are the namespaces of the host. What is not known is a gap.
+/// `containment` what the path says; `host` are the namespaces of the host, and `only_root_adds_to` tells whether root
+/// alone makes cgroups in a given one. What is not known is a gap.
 ///
 /// A new fact is one more line of the table, a function of what is known, a line of `vocabulary.rs`, and one of
 /// the table in the tests below.
@@ -19,9 +23,12 @@ pub(super) fn kernel_facts(
     cgroup: Option<&str>,
     containment: &Containment,
     host: Option<&Namespaces>,
+    only_root_adds_to: impl FnOnce(&str) -> bool,
     set: &mut SelectorSet,
 ) {
     let (task, own) = (&sighting.task, &sighting.task.namespaces);
+    let container = container(containment, own, host);
+    let of_host = cgroup.filter(|_| container.as_deref() == Some(NO_CONTAINER));
     let facts = [
         ("userns", side(own.user, host.map(|host| host.user))),
         ("netns", side(own.net, host.map(|host| host.net))),
@@ -31,7 +38,8 @@ pub(super) fn kernel_facts(
         ("seccomp", seccomp(task.seccomp)),
         ("exe", executable(sighting, host)),
         ("cgroup", cgroup.map(str::to_owned)),
-        ("container", container(containment, own, host)),
+        ("cgroup_name", of_host.and_then(|path| cgroup_name(path, only_root_adds_to))),
+        ("container", container),
     ];
     for (name, value) in facts {
         say(name, value, set);
@@ -109,14 +117,21 @@ fn executable(sighting: &Sighting, host: Option<&Namespaces>) -> Option<String> 
     Some(format!("{}:{}:{}", exe.major, exe.minor, exe.inode))
 }
 
+/// The last name of a path. Only where root alone gives names: to whom a part of the tree is delegated, as to a user's
+/// session, may call a cgroup of it like any other. (The whole path tells where it lies.)
+fn cgroup_name(path: &str, only_root_adds_to: impl FnOnce(&str) -> bool) -> Option<String> {
+    let (above, name) = path.rsplit_once('/')?;
+    (!name.is_empty() && only_root_adds_to(above)).then(|| name.to_owned())
+}
+
 /// Runtimes that are not known leave a trace: a namespace of processes, cgroups or users of its own, or an id in the
 /// path. `none` is said of whoever has none of these; one trace is enough for doubt.
 fn container(containment: &Containment, own: &Namespaces, host: Option<&Namespaces>) -> Option<String> {
     match (containment, host) {
         (Containment::Contained(container), _) => Some(container.runtime.to_owned()),
-        (Containment::Unnamed, Some(host)) => {
-            ((own.pid, own.cgroup, own.user) == (host.pid, host.cgroup, host.user)).then(|| "none".to_owned())
-        }
+        (Containment::Unnamed, Some(host)) => ((own.pid, own.cgroup, own.user)
+            == (host.pid, host.cgroup, host.user))
+            .then(|| NO_CONTAINER.to_owned()),
         (Containment::Unsure, _) | (Containment::Unnamed, None) => None,
     }
 }
@@ -166,7 +181,8 @@ mod tests {
         let sighting = Sighting { task: Task::from(&identity), executable, launcher: None };
         let containment = cgroup.map_or(Containment::Unsure, |path| Containment::of_cgroup(path, |_| true));
         let mut set = SelectorSet::default();
-        kernel_facts(&sighting, cgroup, &containment, host, &mut set);
+        let roots_alone = |above: &str| !above.starts_with("/user.slice");
+        kernel_facts(&sighting, cgroup, &containment, host, roots_alone, &mut set);
         let found = set.iter().find_map(|selector| selector.value().strip_prefix(name)?.strip_prefix(':'));
         let gap = set.gaps().any(|gap| gap.value() == name);
         assert!(found.is_some() != gap, "{name} is either known or a gap");
@@ -218,6 +234,15 @@ mod tests {
             ("exe", Identity { exe_inode: 0, ..of_host() }, here, ssh, host, None),
             ("cgroup", of_host(), here, ssh, host, Some("/ssh.service")),
             ("cgroup", of_host(), here, None, host, None),
+            ("cgroup_name", of_host(), here, ssh, host, Some("ssh.service")),
+            ("cgroup_name", of_host(), here, Some("/a/b/web"), host, Some("web")),
+            ("cgroup_name", of_host(), here, Some("/user.slice/user-7.slice/web"), host, None),
+            ("cgroup_name", of_host(), here, Some("/"), host, None),
+            ("cgroup_name", of_host(), here, None, host, None),
+            ("cgroup_name", of_host(), here, ssh, None, None),
+            ("cgroup_name", own, here, Some(&*docker), host, None),
+            ("cgroup_name", of_host(), here, Some(&*unknown_runtime), host, None),
+            ("cgroup_name", Identity { cgroup_namespace: 95, ..of_host() }, here, ssh, host, None),
             ("container", of_host(), here, ssh, host, Some("none")),
             ("container", own, here, Some(&*docker), host, Some("docker")),
             ("container", own, here, Some(&*docker), None, Some("docker")),
@@ -239,7 +264,7 @@ mod tests {
             let sighting =
                 Sighting { task: Task::from(&identity), executable: Provenance::Executed, launcher: None };
             let mut set = SelectorSet::default();
-            kernel_facts(&sighting, None, &Containment::Unsure, Some(&HOST), &mut set);
+            kernel_facts(&sighting, None, &Containment::Unsure, Some(&HOST), |_| true, &mut set);
             assert!(set.surely_lacks(&Selector::new("kernel", "cap:sys_admin")));
             let names = set.iter().filter_map(|selector| selector.value().strip_prefix("cap:"));
             names.map(str::to_owned).collect::<Vec<_>>()

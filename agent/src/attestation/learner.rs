@@ -16,7 +16,7 @@ use super::{
     selector::{Selector, SelectorSet},
     user_namespace,
 };
-use crate::kernel::{Capture, Namespaces, Sighting};
+use crate::kernel::{self, Capture, Namespaces, Sighting};
 
 /// Learns local facts: of `unix` and of `kernel`.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl Learner {
             draft.edit(|set| match &about.look {
                 Look::Kernel(seen, _) => {
                     let (cgroup, host) = (about.cgroup.as_deref(), self.host.as_ref());
-                    kernel_facts(seen, cgroup, &about.containment, host, set);
+                    kernel_facts(seen, cgroup, &about.containment, host, kernel::only_root_adds_to, set);
                     None
                 }
                 Look::Procfs(_) => {

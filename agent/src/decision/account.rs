@@ -122,7 +122,7 @@ fn change_between(before: &SelectorSet, now: &SelectorSet) -> &'static str {
         )
     };
     let of_cgroup = |selector: &Selector| {
-        matches!((selector.kind(), selector.field()), ("kernel", "cgroup" | "container"))
+        matches!((selector.kind(), selector.field()), ("kernel", "cgroup" | "cgroup_name" | "container"))
     };
     if differs(of_executable) {
         "exec"
