@@ -4,6 +4,7 @@ mod examine;
 mod explain;
 
 use std::{
+    fmt,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -42,11 +43,15 @@ impl Admin for AdminApi {
     ) -> Result<Response<ListEntriesResponse>, Status> {
         check_caller(&request)?;
         let (index, svids) = (self.node.entries.current(), self.node.svids.snapshot());
-        let mut entries: Vec<Entry> = index.iter().map(|entry| listed(entry)).collect();
+        let derived = svids.svids.values().map(|issued| &issued.entry);
+        let derived = derived.filter(|entry| entry.derived_from.is_some());
+        let written = index.iter().chain(derived).map(|entry| listed(entry));
+        let mut entries: Vec<Entry> = written.chain(index.templates().map(|entry| listed(entry))).collect();
         for entry in &mut entries {
             let held = svids.svids.get(&EntryId::new(entry.id.as_str()));
             entry.svid_not_after = held.map_or(0, |issued| seconds(issued.svid.not_after));
         }
+        entries.sort_by(|a, b| a.id.cmp(&b.id));
         let found = lint(&index, SystemTime::now(), self.node.surroundings());
         let lint = self.node.entries.warnings().iter().chain(&found).map(warning_fact).collect();
         Ok(Response::new(ListEntriesResponse { entries, lint }))
@@ -173,7 +178,7 @@ fn hook(hook: &crate::kernel::Hook) -> Hook {
     Hook { name: hook.name.to_string(), state: state.into(), reason }
 }
 
-fn listed(entry: &RegistrationEntry) -> Entry {
+fn listed<N: fmt::Display>(entry: &RegistrationEntry<N>) -> Entry {
     let texts = |selectors: &[Selector]| selectors.iter().map(ToString::to_string).collect();
     Entry {
         id: entry.id.to_string(),
@@ -186,6 +191,7 @@ fn listed(entry: &RegistrationEntry) -> Entry {
         hint: entry.hint.clone(),
         expires_at: entry.expires_at.map_or(0, seconds),
         svid_not_after: 0,
+        derived_from: entry.derived_from.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

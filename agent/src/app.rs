@@ -89,7 +89,9 @@ pub async fn run(prepared: Prepared, ready: impl FnOnce(&Node)) -> Result<(), Pr
     parts.spawn("the making of keys", Arc::clone(&keys).fill());
     let issuer = Arc::new(WithKeysAhead { authority: authority.clone(), keys: Arc::clone(&keys) });
     let (svids, owner) = SvidOwner::new(issuer, entries.subscribe(), schedule, started_at);
-    let owner = owner.checked_by(services::check_before_push(Arc::clone(&attestor)));
+    let owner = owner
+        .checked_by(services::check_before_push(Arc::clone(&attestor)))
+        .deriving_at_most(config.limits.template_identities);
     parts.spawn("the owner of the SVIDs", owner.run());
 
     // sds, workload_api → front

@@ -6,6 +6,7 @@ mod cache;
 mod issuer;
 mod matched;
 mod owner;
+mod refusals;
 mod rotation;
 mod snapshot;
 mod subscriber;
@@ -20,6 +21,7 @@ pub use snapshot::{
     WeakIdentities,
 };
 pub use subscriber::Subscriber;
+pub use wants::TEMPLATE_IDENTITIES;
 
 #[cfg(test)]
 pub(crate) mod tests;

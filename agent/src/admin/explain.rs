@@ -12,7 +12,7 @@ use crate::{
     attestation::{Attested, Cost, Selector, SelectorSet},
     decision::{Applicant, Decision, DecisionId, Decisions, Outcome, Ruling},
     health::Node,
-    registration::{self, Comparison, EntryIndex, Line, RegistrationEntry},
+    registration::{self, Comparison, EntryId, EntryIndex, Line, RegistrationEntry, TemplateEntry},
     spiffe::SpiffeId,
 };
 
@@ -30,7 +30,14 @@ const SELECTORS: usize = 1024;
 /// Which entries decisions are held against.
 enum Against {
     Closest,
-    These(Vec<Arc<RegistrationEntry>>),
+    These(Chosen),
+}
+
+/// Entries that somebody named.
+#[derive(Default)]
+struct Chosen {
+    entries: Vec<Arc<RegistrationEntry>>,
+    templates: Vec<Arc<TemplateEntry>>,
 }
 
 /// Takes milliseconds where there are many entries: not for an async thread. `described` is the process of the pid
@@ -59,14 +66,17 @@ pub(super) fn explain(
 }
 
 /// The entry of that id, or those that give that SPIFFE ID.
-fn named(index: &EntryIndex, name: &str) -> Result<Vec<Arc<RegistrationEntry>>, Status> {
-    let found: Vec<_> = index
-        .iter()
-        .filter(|entry| entry.id.as_str() == name || entry.spiffe_id.as_str() == name)
-        .take(ENTRIES)
-        .cloned()
-        .collect();
-    if found.is_empty() { Err(Status::not_found(format!("no entry is called {name}"))) } else { Ok(found) }
+fn named(index: &EntryIndex, name: &str) -> Result<Chosen, Status> {
+    let of_name = name.parse::<SpiffeId>().ok();
+    let giving = of_name.iter().flat_map(|id| index.giving(id));
+    let entries: Vec<_> = index.get(&EntryId::new(name)).into_iter().chain(giving).take(ENTRIES).collect();
+    let is_named =
+        |entry: &&Arc<TemplateEntry>| entry.id.as_str() == name || entry.spiffe_id.as_str() == name;
+    let templates: Vec<_> = index.templates().filter(is_named).take(ENTRIES).cloned().collect();
+    if entries.is_empty() && templates.is_empty() {
+        return Err(Status::not_found(format!("no entry is called {name}")));
+    }
+    Ok(Chosen { entries, templates })
 }
 
 struct View<'a> {
@@ -105,18 +115,17 @@ impl View<'_> {
 
     fn spiffe_id(&self, id: &str) -> Result<ExplainResponse, Status> {
         let id: SpiffeId = id.parse().map_err(|error| Status::invalid_argument(format!("{id}: {error}")))?;
-        let entries: Vec<_> =
-            self.index.iter().filter(|entry| entry.spiffe_id == id).take(ENTRIES).cloned().collect();
+        let entries: Vec<_> = self.index.giving(&id).take(ENTRIES).collect();
         let about = |ruling: &Ruling| ruling.outcome.identities().iter().any(|(_, given)| *given == id);
         let decisions = self.decisions.find(DECISIONS, about);
         if entries.is_empty() && decisions.is_empty() {
             return Err(Status::not_found(format!("no entry gives {id}, and nobody got it lately")));
         }
-        let against = Against::These(entries.clone());
+        let against = Against::These(Chosen { entries: entries.clone(), ..Chosen::default() });
         Ok(ExplainResponse {
             decisions: decisions
                 .iter()
-                .map(|decision| self.decided(decision, &Against::These(vec![])))
+                .map(|decision| self.decided(decision, &Against::These(Chosen::default())))
                 .collect(),
             nearest: if entries.is_empty() { vec![] } else { self.nearest(&against) },
             entries: entries.iter().map(|entry| super::listed(entry)).collect(),
@@ -161,12 +170,12 @@ impl View<'_> {
     }
 
     /// The entries that give what was asked for by name; `None` when nothing was, or no entry gives it.
-    fn asked(&self, outcome: &Outcome) -> Option<Vec<Arc<RegistrationEntry>>> {
+    fn asked(&self, outcome: &Outcome) -> Option<Chosen> {
         let Outcome::Denied { asked } = outcome else { return None };
-        let gives =
-            |entry: &&Arc<RegistrationEntry>| asked.iter().any(|name| name == entry.spiffe_id.as_str());
-        let entries: Vec<_> = self.index.iter().filter(gives).take(ENTRIES).cloned().collect();
-        (!entries.is_empty()).then_some(entries)
+        let ids: Vec<SpiffeId> = asked.iter().filter_map(|name| name.parse().ok()).collect();
+        let giving = ids.iter().flat_map(|id| self.index.giving(id));
+        let entries: Vec<_> = giving.take(ENTRIES).collect();
+        (!entries.is_empty()).then(|| Chosen { entries, ..Chosen::default() })
     }
 
     /// What a new connection would get.
@@ -198,41 +207,60 @@ impl View<'_> {
         let matches = self.matches(selectors);
         // Whoever has an identity is not asked about the others, unless by name.
         let misses = matches.is_empty() || shown.outcome == "lost" || matches!(against, Against::These(_));
+        let mut closest = self.withheld(selectors);
+        if misses {
+            let compared = self.comparisons(selectors, against);
+            closest.retain(|withheld| compared.iter().all(|other| other.entry != withheld.entry));
+            closest.extend(compared);
+        }
         wire::Decision {
             selectors: texts(selectors.iter()),
             gaps: texts(selectors.gaps()),
             costs: costs.iter().map(cost).collect(),
             matches,
-            closest: if misses { self.comparisons(selectors, against) } else { vec![] },
+            closest: closest.iter().map(|comparison| self.comparison(comparison)).collect(),
             ..shown
         }
     }
 
     fn matches(&self, selectors: &SelectorSet) -> Vec<wire::Identity> {
-        let matching = self.index.matching(selectors, self.now);
+        let mut matching = self.index.matching(selectors, self.now);
+        matching.retain(|entry| self.node.svids.has_room(entry));
         matching.iter().take(ENTRIES).map(|entry| identity(entry.id.as_str(), &entry.spiffe_id)).collect()
     }
 
-    fn comparisons(&self, selectors: &SelectorSet, against: &Against) -> Vec<wire::Comparison> {
-        let compared = match against {
+    /// What the process would have by a template, but for a value that no SPIFFE ID may hold, or for want of room.
+    fn withheld(&self, selectors: &SelectorSet) -> Vec<Comparison> {
+        let mut withheld = Vec::new();
+        let matching = self.index.matching_or(selectors, self.now, |template, _| {
+            withheld.push(Comparison::of_template(template, selectors, self.now));
+        });
+        let full = matching.iter().filter(|entry| !self.node.svids.has_room(entry));
+        let limit = self.node.config.limits.template_identities;
+        withheld.extend(full.map(|entry| Comparison::of(entry, selectors, self.now).without_room(limit)));
+        withheld.truncate(CLOSEST);
+        withheld
+    }
+
+    fn comparisons(&self, selectors: &SelectorSet, against: &Against) -> Vec<Comparison> {
+        match against {
             Against::Closest => registration::closest(self.index, selectors, self.now, CLOSEST),
-            Against::These(entries) => {
-                let mut compared: Vec<Comparison> =
-                    entries.iter().map(|entry| Comparison::of(entry, selectors, self.now)).collect();
+            Against::These(Chosen { entries, templates }) => {
+                let entries = entries.iter().map(|entry| Comparison::of(entry, selectors, self.now));
+                let templates = templates.iter().map(|of| Comparison::of_template(of, selectors, self.now));
+                let mut compared: Vec<Comparison> = entries.chain(templates).collect();
                 compared.sort_by_key(Comparison::unmet);
                 compared.truncate(CLOSEST);
                 compared
             }
-        };
-        compared.iter().map(|comparison| self.comparison(comparison)).collect()
+        }
     }
 
     fn comparison(&self, comparison: &Comparison) -> wire::Comparison {
-        let entry = &comparison.entry;
-        let origin = self.node.entries.origin(&entry.id);
+        let origin = self.node.entries.origin(&comparison.entry);
         wire::Comparison {
-            entry_id: entry.id.to_string(),
-            spiffe_id: entry.spiffe_id.to_string(),
+            entry_id: comparison.entry.to_string(),
+            spiffe_id: comparison.gives.to_string(),
             file: origin.as_ref().map(|origin| origin.file.display().to_string()).unwrap_or_default(),
             line: origin.as_ref().map_or(0, |origin| origin.line as u64),
             unmet: comparison.unmet() as u64,

@@ -96,6 +96,18 @@ impl SelectorSet {
         !self.known.iter().chain(&self.gaps).any(|selector| selector.kind() == kind)
     }
 
+    /// What stands behind `kind:name:` in each selector that begins so, sorted; `None` when a gap leaves it open whether
+    /// there are others.
+    pub fn behind(&self, kind: &str, name: &str) -> Option<impl Iterator<Item = &str>> {
+        let begins = move |selector: &Selector| selector.kind() == kind && behind(selector, name).is_some();
+        let prefix = Selector::new(kind, name);
+        if self.gaps.iter().any(|gap| gap.covers(&prefix) || begins(gap)) {
+            return None;
+        }
+        let of_kind = self.known.iter().filter(move |selector| selector.kind() == kind);
+        Some(of_kind.filter_map(move |selector| behind(selector, name)))
+    }
+
     /// Sorted by type, then value.
     pub fn iter(&self) -> impl Iterator<Item = &Selector> {
         self.known.iter()
@@ -125,6 +137,10 @@ impl Selector {
                     .strip_prefix(&*self.value)
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with(':')))
     }
+}
+
+fn behind<'s>(selector: &'s Selector, name: &str) -> Option<&'s str> {
+    selector.value().strip_prefix(name)?.strip_prefix(':')
 }
 
 impl FromIterator<Selector> for SelectorSet {
@@ -157,6 +173,27 @@ mod tests {
             assert!(!narrowed.surely_lacks(&Selector::new("unix", doubted)), "{doubted}");
         }
         assert!(narrowed.surely_lacks(&Selector::new("unix", "path:/bin/other")));
+    }
+
+    #[test]
+    fn what_stands_behind_a_name_is_known_only_where_no_gap_leaves_it_open() {
+        let mut set: SelectorSet =
+            ["label:app:web", "label:apps:x", "label:app", "label:app:a:b", "env:app:no"]
+                .iter()
+                .map(|value| Selector::new("docker", *value))
+                .collect();
+        let behind = |set: &SelectorSet, name: &str| -> Option<Vec<String>> {
+            Some(set.behind("docker", name)?.map(str::to_owned).collect())
+        };
+        assert_eq!(behind(&set, "label:app"), Some(vec!["a:b".into(), "web".into()]));
+        assert_eq!(behind(&set, "label:ap"), Some(vec![]));
+        set.mark_gap(Selector::new("docker", "label:other"));
+        assert!(behind(&set, "label:app").is_some());
+        for gap in ["label:app:of-a-moment-ago", "label:app", "label", ""] {
+            let mut doubtful = set.clone();
+            doubtful.mark_gap(Selector::new("docker", gap));
+            assert_eq!(behind(&doubtful, "label:app"), None, "{gap}");
+        }
     }
 
     #[test]

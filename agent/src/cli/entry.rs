@@ -69,7 +69,11 @@ fn lint_files(files: &[PathBuf], trust_domain: &TrustDomain) -> Result<Vec<Fact>
     let loaded = registration::load(files, trust_domain)?;
     // Nobody knows here which node will serve them.
     let node = Surroundings { grade: None, path: PathRule::Verified };
-    let found = registration::lint(&EntryIndex::new(loaded.entries), SystemTime::now(), node);
+    let found = registration::lint(
+        &EntryIndex::with_templates(loaded.entries, loaded.templates),
+        SystemTime::now(),
+        node,
+    );
     Ok(loaded.warnings.iter().chain(&found).map(crate::health::warning_fact).collect())
 }
 
@@ -105,5 +109,6 @@ pub(super) fn as_json(entry: &Listed) -> Value {
         "hint": entry.hint,
         "entryExpiry": entry.expires_at,
         "svid_not_after": entry.svid_not_after,
+        "derived_from": (!entry.derived_from.is_empty()).then_some(&entry.derived_from),
     })
 }

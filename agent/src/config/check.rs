@@ -365,6 +365,7 @@ impl Checker<'_> {
             attestations_per_second: count("attestations_per_second", &raw.attestations_per_second, 50)?,
             attestations_burst: count("attestations_burst", &raw.attestations_burst, 100)?,
             attested_processes: count("attested_processes", &raw.attested_processes, 16384)?,
+            template_identities: count("template_identities", &raw.template_identities, 1024)?,
         })
     }
 

@@ -244,6 +244,9 @@ pub(super) struct RawLimits {
     pub(super) attestations_burst: Setting<i64>,
     /// Processes that are remembered though nobody of theirs is connected. Default: 16384.
     pub(super) attested_processes: Setting<i64>,
+    /// Identities of one entry with a template that may be in use at once; whoever would have another has none by that
+    /// entry. Default: 1024.
+    pub(super) template_identities: Setting<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -214,6 +214,8 @@ pub struct Limits {
     pub attestations_burst: usize,
     /// Processes that are remembered though nobody of theirs is connected.
     pub attested_processes: usize,
+    /// Identities of one entry with a template that may be in use at once.
+    pub template_identities: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

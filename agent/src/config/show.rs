@@ -142,6 +142,7 @@ impl Page {
         self.key("attestations_per_second", limits.attestations_per_second);
         self.key("attestations_burst", limits.attestations_burst);
         self.key("attested_processes", limits.attested_processes);
+        self.key("template_identities", limits.template_identities);
     }
 
     fn telemetry(&mut self, telemetry: &Telemetry) {

@@ -78,7 +78,7 @@ fn the_defaults_are_as_documented() {
     assert_eq!((limits.reserve, limits.header_list, limits.header_fields), (0.25, 8 << 10, 64));
     assert_eq!((limits.pending_resets, limits.local_resets, limits.names_per_stream), (20, 64, 128));
     assert_eq!((limits.attestations, limits.attestations_per_caller), (64, 4));
-    assert_eq!(limits.attestations_queued, 200);
+    assert_eq!((limits.attestations_queued, limits.template_identities), (200, 1024));
     assert_eq!((limits.attestations_per_second, limits.attestations_burst), (50, 100));
     let authz = &config.authz;
     assert_eq!(authz.socket.as_deref(), Some(Path::new("/run/vouch/authz/authz.sock")));

@@ -3,19 +3,19 @@
 use ring::digest::{Context, SHA256};
 
 use super::EntryId;
-use crate::{attestation::Selector, spiffe::SpiffeId};
+use crate::attestation::Selector;
 
 /// Bytes of the hash that become the id: 128 bits are beyond chance, and short enough to be typed.
 const ID_BYTES: usize = 16;
 
-/// The id of the entry that gives `spiffe_id` to processes with `selectors`, without `exclude`, and vouched for by
+/// The id of the entry that gives `spiffe_id`, or what a template of that text makes, to processes with `selectors`, without `exclude`, and vouched for by
 /// `attested_by`, all sorted and without duplicates: 32 hex digits.
 ///
 /// Only who gets what is hashed. An edit of the lifetime, the hint or the DNS names leaves the id alone, and
 /// with it every order that goes by id, above all which SVID is Envoy's `default`; so does moving the entry
 /// within its file, to another file, or to the other format.
 pub(super) fn id_of(
-    spiffe_id: &SpiffeId,
+    spiffe_id: &str,
     selectors: &[Selector],
     exclude: &[Selector],
     attested_by: &[Box<str>],
@@ -27,7 +27,7 @@ pub(super) fn id_of(
         hash.update(bytes.as_bytes());
     };
     part("vouch registration entry 1");
-    part(spiffe_id.as_str());
+    part(spiffe_id);
     for list in [selectors, exclude] {
         part(&list.len().to_string());
         for selector in list {
@@ -52,18 +52,18 @@ mod tests {
     #[test]
     fn the_id_of_a_known_entry_never_changes() {
         // Order survives upgrades only while this holds.
-        let id = id_of(&"spiffe://example.org/web".parse().unwrap(), &[selector("unix:uid:1000")], &[], &[]);
+        let id = id_of("spiffe://example.org/web", &[selector("unix:uid:1000")], &[], &[]);
         assert_eq!(id.as_str(), "8a51cec694474f8b33ed7f9e4c79efe7");
     }
 
     #[test]
     fn what_is_excluded_is_not_what_is_required() {
-        let spiffe_id = "spiffe://example.org/web".parse().unwrap();
+        let spiffe_id = "spiffe://example.org/web";
         let (a, b) = (selector("unix:uid:1"), selector("unix:uid:2"));
-        let required = id_of(&spiffe_id, &[a.clone(), b.clone()], &[], &[]);
-        let excluded = id_of(&spiffe_id, std::slice::from_ref(&a), &[b], &[]);
-        let plain = id_of(&spiffe_id, std::slice::from_ref(&a), &[], &[]);
-        let attested = id_of(&spiffe_id, &[a], &[], &["unix".into()]);
+        let required = id_of(spiffe_id, &[a.clone(), b.clone()], &[], &[]);
+        let excluded = id_of(spiffe_id, std::slice::from_ref(&a), &[b], &[]);
+        let plain = id_of(spiffe_id, std::slice::from_ref(&a), &[], &[]);
+        let attested = id_of(spiffe_id, &[a], &[], &["unix".into()]);
         assert_ne!(required, excluded);
         assert_ne!(plain, attested);
     }

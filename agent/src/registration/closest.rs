@@ -37,12 +37,14 @@ pub fn closest(
         }
     }
     let candidates = sharing.entries.into_iter().chain(others.entries);
+    let templates = index.templates().map(|template| Comparison::of_template(template, selectors, now));
     let mut compared: Vec<Comparison> =
-        candidates.map(|(_, entry)| Comparison::of(&entry, selectors, now)).collect();
+        candidates.map(|(_, entry)| Comparison::of(&entry, selectors, now)).chain(templates).collect();
+    compared.retain(|comparison| comparison.unmet() > 0);
     compared.sort_by_cached_key(|comparison| {
         let (met, differs) = (comparison.met(), comparison.differs());
         let related = met > 0 || differs > 0;
-        (!related, comparison.unmet(), usize::MAX - met, usize::MAX - differs, comparison.entry.id.clone())
+        (!related, comparison.unmet(), usize::MAX - met, usize::MAX - differs, comparison.entry.clone())
     });
     compared.truncate(limit);
     compared

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::IdTemplate;
 use crate::{attestation::Selector, spiffe::SpiffeId};
 
 /// What an entry is called; everything that needs an order goes by it, as plain text.
@@ -44,11 +45,13 @@ pub(crate) fn without<'a>(
 
 /// Selectors → SPIFFE ID, written by an operator. A process earns it when it has all `selectors`, is known
 /// to have none of `exclude`, and each attestor of `attested_by` has spoken for it.
+///
+/// `Name` is a SPIFFE ID, or the [`IdTemplate`] of a [`TemplateEntry`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegistrationEntry {
+pub struct RegistrationEntry<Name = SpiffeId> {
     pub id: EntryId,
-    pub spiffe_id: SpiffeId,
-    /// Sorted, without duplicates, never empty.
+    pub spiffe_id: Name,
+    /// Sorted, without duplicates; never empty, but where a template asks for selectors as well.
     pub selectors: Vec<Selector>,
     /// Sorted, without duplicates. An empty value excludes the whole type.
     pub exclude: Vec<Selector>,
@@ -61,11 +64,16 @@ pub struct RegistrationEntry {
     pub hint: String,
     /// From then on it matches nothing.
     pub expires_at: Option<SystemTime>,
+    /// The entry by whose template this one got its SPIFFE ID.
+    pub derived_from: Option<EntryId>,
 }
 
-impl RegistrationEntry {
+/// An entry that gives each process the SPIFFE ID which its selectors make of the template.
+pub type TemplateEntry = RegistrationEntry<IdTemplate>;
+
+impl<Name> RegistrationEntry<Name> {
     /// One that says no more than who earns what. `selectors` are sorted, without duplicates.
-    pub fn new(id: EntryId, spiffe_id: SpiffeId, selectors: Vec<Selector>) -> Self {
+    pub fn new(id: EntryId, spiffe_id: Name, selectors: Vec<Selector>) -> Self {
         Self {
             id,
             spiffe_id,
@@ -76,6 +84,40 @@ impl RegistrationEntry {
             dns_names: Vec::new(),
             hint: String::new(),
             expires_at: None,
+            derived_from: None,
         }
+    }
+}
+
+impl TemplateEntry {
+    /// The entry that gives `id` by this template, with the selectors that make that ID; `None` when it never gives it.
+    ///
+    /// It depends on nothing but the two, so it is the same after a restart: its id is that of the template entry and the
+    /// path of the SPIFFE ID.
+    pub(super) fn giving(&self, id: &SpiffeId) -> Option<RegistrationEntry> {
+        let mut selectors = self.spiffe_id.selectors_of(id)?;
+        selectors.extend(self.selectors.iter().cloned());
+        selectors.sort();
+        selectors.dedup();
+        let Self { exclude, attested_by, x509_svid_ttl, dns_names, hint, expires_at, .. } = self.clone();
+        Some(RegistrationEntry {
+            id: EntryId::new(format!("{}{}", self.id, id.path())),
+            spiffe_id: id.clone(),
+            selectors,
+            exclude,
+            attested_by,
+            x509_svid_ttl,
+            dns_names,
+            hint,
+            expires_at,
+            derived_from: Some(self.id.clone()),
+        })
+    }
+
+    /// The entry of that id by this template.
+    pub(super) fn called(&self, id: &EntryId) -> Option<RegistrationEntry> {
+        let path = id.as_str().strip_prefix(self.id.as_str()).filter(|path| path.starts_with('/'))?;
+        let id = format!("spiffe://{}{path}", self.spiffe_id.trust_domain());
+        self.giving(&id.parse().ok()?)
     }
 }

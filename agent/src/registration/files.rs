@@ -121,9 +121,10 @@ impl EntryFiles {
         Arc::clone(&self.published.remarks().warnings)
     }
 
-    /// Where the entry is written; `None` when it is served no more.
+    /// Where the entry is written, or the one whose template makes it; `None` when it is served no more.
     pub fn origin(&self, entry: &EntryId) -> Option<Origin> {
-        self.published.remarks().origins.get(entry).cloned()
+        let derived_from = self.current().get(entry).and_then(|entry| entry.derived_from.clone());
+        self.published.remarks().origins.get(derived_from.as_ref().unwrap_or(entry)).cloned()
     }
 
     pub fn counts(&self) -> ReloadCounts {
@@ -231,8 +232,8 @@ struct Reading {
 async fn read(files: Vec<PathBuf>, trust_domain: TrustDomain) -> (Fingerprint, Read) {
     let work = move || {
         let seen = Fingerprint::of(&files);
-        let reading = |Loaded { entries, origins, warnings }| Reading {
-            index: EntryIndex::new(entries),
+        let reading = |Loaded { entries, templates, origins, warnings }| Reading {
+            index: EntryIndex::with_templates(entries, templates),
             warnings: warnings.into(),
             origins: Arc::new(origins),
         };

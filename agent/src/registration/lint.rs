@@ -1,12 +1,12 @@
 //! What an operator should know about entries that are valid.
 
 mod rivals;
-mod vocabulary;
+mod templates;
 mod width;
 
-use std::time::SystemTime;
+use std::{fmt, time::SystemTime};
 
-use super::{EntryIndex, RegistrationEntry, Warning};
+use super::{EntryIndex, RegistrationEntry, Warning, vocabulary};
 use crate::{
     attestation::{Grade, PathRule, Selector},
     problem::nearest,
@@ -21,7 +21,7 @@ pub struct Surroundings {
 }
 
 /// Remarks on all entries, sorted by code, then entry id. Linear in the entries: of those that
-/// share a hint, and of those that share their conditions, a bounded number is compared.
+/// share a hint, and of those that share their conditions, a bounded number is compared; each is held against each template.
 ///
 /// | code | remark |
 /// |---|---|
@@ -36,14 +36,30 @@ pub struct Surroundings {
 /// | W0620 | it asks for an attestor that there is not |
 /// | W0621 | any container may claim its path |
 /// | W0622 | a condition that this node's evidence never settles |
+/// | W0623 | a template names by what whoever starts the workload says |
+/// | W0624 | a template may give what another entry gives |
+/// | W0625 | a template names by a fact of which there are often several |
+/// | W0626 | a template gives the same DNS names to all |
 pub fn lint(index: &EntryIndex, now: SystemTime, node: Surroundings) -> Vec<Warning> {
+    let written = index.iter().flat_map(|entry| lint_one(entry, &entry.selectors, now, node));
+    let named = index.templates().flat_map(|template| {
+        let goes_by: Vec<_> =
+            templates::named_by(template).chain(template.selectors.iter().cloned()).collect();
+        lint_one(template, &goes_by, now, node)
+    });
     let mut warnings: Vec<Warning> =
-        index.iter().flat_map(|entry| lint_one(entry, now, node)).chain(rivals::lint(index)).collect();
+        written.chain(named).chain(rivals::lint(index)).chain(templates::lint(index)).collect();
     warnings.sort_by(|a, b| (a.code, &a.entry).cmp(&(b.code, &b.entry)));
     warnings
 }
 
-fn lint_one(entry: &RegistrationEntry, now: SystemTime, node: Surroundings) -> Vec<Warning> {
+/// `goes_by` is what it requires; of a template also what it is named by, each without its value.
+fn lint_one<N: fmt::Display>(
+    entry: &RegistrationEntry<N>,
+    goes_by: &[Selector],
+    now: SystemTime,
+    node: Surroundings,
+) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |code, title: String, why: &str, fix: String| {
         warnings.push(Warning::new(code, title).about(&entry.id).why(why).fix(fix));
@@ -54,7 +70,7 @@ fn lint_one(entry: &RegistrationEntry, now: SystemTime, node: Surroundings) -> V
             warn(code, format!("{title}, in the entry of {name}"), why, fix);
         }
     }
-    if let Some(selector) = entry.selectors.iter().find(|selector| excludes(&entry.exclude, selector)) {
+    if let Some(selector) = goes_by.iter().find(|selector| excludes(&entry.exclude, selector)) {
         warn(
             "W0618",
             format!("the entry of {name} requires {selector} and excludes it"),
@@ -84,7 +100,7 @@ fn lint_one(entry: &RegistrationEntry, now: SystemTime, node: Surroundings) -> V
         let (code, title, why, fix) = remark;
         warn(code, format!("{title}, in the entry of {name}"), why, fix);
     }
-    let of_node = [width::too_wide(entry, node), width::out_of_reach(entry, node)];
+    let of_node = [width::too_wide(name, goes_by, node), width::out_of_reach(entry, goes_by, node)];
     for (code, title, why, fix) in of_node.into_iter().flatten() {
         warn(code, title, why, fix);
     }

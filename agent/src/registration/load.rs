@@ -11,16 +11,18 @@ use std::{
 };
 
 use super::{
-    EntryId, RegistrationEntry, Warning,
+    EntryId, RegistrationEntry, TemplateEntry, Warning,
     document::{self, Node, SyntaxError},
     json,
-    reader::{self, FileEntries},
+    reader::{self, FileEntries, Written},
     values::Source,
 };
 use crate::{problem::Problem, spiffe::TrustDomain};
 
 /// Most entries in all files together.
 pub const MAX_ENTRIES: usize = 1 << 18;
+/// Most entries with a template in all files together: each is looked at for each process.
+pub const MAX_TEMPLATES: usize = 256;
 /// Largest entry file; one of 100,000 entries as `entry show` prints them has some 70 MB.
 pub const MAX_FILE_BYTES: u64 = 128 << 20;
 
@@ -29,6 +31,8 @@ pub const MAX_FILE_BYTES: u64 = 128 << 20;
 pub struct Loaded {
     /// Sorted by id, each id once.
     pub entries: Vec<RegistrationEntry>,
+    /// Sorted by id. No other id is one of theirs with a slash behind it, as those are that they derive.
+    pub templates: Vec<TemplateEntry>,
     /// Where each entry was written.
     pub origins: HashMap<EntryId, Origin>,
     /// In the order of the files.
@@ -55,6 +59,8 @@ pub fn load(files: &[PathBuf], trust_domain: &TrustDomain) -> Result<Loaded, Pro
         loaded.add(file, Source { file: &name, text: &text }, trust_domain)?;
     }
     loaded.entries.sort_by(|a, b| a.id.cmp(&b.id));
+    loaded.templates.sort_by(|a, b| a.id.cmp(&b.id));
+    loaded.check_derived_ids()?;
     Ok(loaded)
 }
 
@@ -62,7 +68,7 @@ impl Loaded {
     fn add(&mut self, file: &Path, source: Source<'_>, trust_domain: &TrustDomain) -> Result<(), Problem> {
         let root = parse(file, &source)?;
         let FileEntries { entries, warnings } = reader::read(source, &root, trust_domain)?;
-        if self.entries.len() + entries.len() > MAX_ENTRIES {
+        if self.origins.len() + entries.len() > MAX_ENTRIES {
             return Err(Problem::new(
                 "E0602",
                 format!("more than {MAX_ENTRIES} entries in all files together"),
@@ -72,20 +78,51 @@ impl Loaded {
         let file: Arc<Path> = file.into();
         for (entry, span) in entries {
             let origin = Origin { file: Arc::clone(&file), line: lines.line_at(span.start) };
-            if let Some(first) = self.origins.get(&entry.id) {
-                return Err(twice(&source, &entry, first, &span));
+            if let Some(first) = self.origins.get(entry.id()) {
+                return Err(twice(&source, entry.id(), first, &span));
             }
-            self.origins.insert(entry.id.clone(), origin);
-            self.entries.push(entry);
+            self.origins.insert(entry.id().clone(), origin);
+            match entry {
+                Written::Entry(entry) => self.entries.push(entry),
+                Written::Template(_) if self.templates.len() == MAX_TEMPLATES => {
+                    let title =
+                        format!("more than {MAX_TEMPLATES} entries with a template in all files together");
+                    return Err(source.problem("E0602", title, &(span.start..span.start + 1)));
+                }
+                Written::Template(template) => self.templates.push(template),
+            }
         }
         self.warnings.extend(warnings);
         Ok(())
     }
+
+    /// What a template makes is called after it: nothing else may be called so.
+    fn check_derived_ids(&self) -> Result<(), Problem> {
+        for template in &self.templates {
+            let made = format!("{}/", template.id);
+            let found = called_so(&self.entries, &made).or_else(|| called_so(&self.templates, &made));
+            let Some((id, at)) = found.and_then(|id| Some((id, self.origins.get(id)?))) else { continue };
+            let place = format!("{}:{}", at.file.display(), at.line);
+            let title = format!("entry id {id} ({place}) is one that entry {} may make", template.id);
+            return Err(Problem::new("E0622", title)
+                .why(
+                    "an entry with a template makes one for each SPIFFE ID: its own id, and the path of that",
+                )
+                .fix("give one of the two another `entry_id`"));
+        }
+        Ok(())
+    }
 }
 
-fn twice(source: &Source<'_>, entry: &RegistrationEntry, first: &Origin, span: &Range<usize>) -> Problem {
+/// The first of `entries`, which are sorted, whose id begins with `made`.
+fn called_so<'e, N>(entries: &'e [RegistrationEntry<N>], made: &str) -> Option<&'e EntryId> {
+    let at = entries.partition_point(|entry| entry.id.as_str() < made);
+    entries.get(at).map(|entry| &entry.id).filter(|id| id.as_str().starts_with(made))
+}
+
+fn twice(source: &Source<'_>, id: &EntryId, first: &Origin, span: &Range<usize>) -> Problem {
     source
-        .problem("E0616", format!("entry id {} stands twice", entry.id), &(span.start..span.start + 1))
+        .problem("E0616", format!("entry id {id} stands twice"), &(span.start..span.start + 1))
         .why(format!(
             "first at {}:{}; an entry without an id is named after its SPIFFE ID and conditions",
             first.file.display(),

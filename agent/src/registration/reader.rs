@@ -9,11 +9,11 @@ use std::{
 };
 
 use super::{
-    EntryId, RegistrationEntry, Warning, canonical,
+    EntryId, RegistrationEntry, TemplateEntry, Warning, canonical,
     document::{Key, Node, Value},
     load::MAX_ENTRIES,
     remarks::{Remark, Remarks},
-    values::Source,
+    values::{Name, Source},
 };
 use crate::{
     attestation::Selector,
@@ -50,8 +50,23 @@ const NODE_PARENT: &str = "/spire/server";
 
 /// Every entry of one file with the bytes it stands in, in the order of the file, and what was remarked.
 pub(super) struct FileEntries {
-    pub(super) entries: Vec<(RegistrationEntry, Range<usize>)>,
+    pub(super) entries: Vec<(Written, Range<usize>)>,
     pub(super) warnings: Vec<Warning>,
+}
+
+/// An entry as it is written.
+pub(super) enum Written {
+    Entry(RegistrationEntry),
+    Template(TemplateEntry),
+}
+
+impl Written {
+    pub(super) fn id(&self) -> &EntryId {
+        match self {
+            Self::Entry(entry) => &entry.id,
+            Self::Template(template) => &template.id,
+        }
+    }
 }
 
 /// Reads all entries of a file; the first fault refuses the file.
@@ -104,7 +119,7 @@ fn entry_list<'n, 't>(source: &Source<'t>, root: &'n Node<'t>) -> Result<&'n [No
 /// An entry while its fields come in, in any order.
 #[derive(Default)]
 struct Draft<'n, 't> {
-    spiffe_id: Option<SpiffeId>,
+    name: Option<Name>,
     parent: Option<SpiffeId>,
     selectors: Vec<Selector>,
     exclude: Vec<Selector>,
@@ -147,7 +162,7 @@ impl<'n, 't> Draft<'n, 't> {
         remarks: &mut Remarks,
     ) -> Result<(), Problem> {
         match &*key.name {
-            "spiffe_id" => self.spiffe_id = Some(source.workload_id(value, ours)?),
+            "spiffe_id" => self.name = Some(source.workload_name(value, ours)?),
             "parent_id" if value.value != Value::Text("".into()) => {
                 self.parent = Some(source.spiffe_id(value)?);
             }
@@ -235,7 +250,7 @@ impl<'n, 't> Draft<'n, 't> {
             "downstream" => "it would give a workload the right to sign for the whole trust domain",
             _ => "such an SVID goes to a store outside this node and is never served to a workload",
         };
-        let of = self.spiffe_id.as_ref().map_or_else(String::new, |id| format!(", in the entry of {id}"));
+        let of = self.name.as_ref().map_or_else(String::new, |name| format!(", in the entry of {name}"));
         Err(source
             .problem("E0615", format!("`{}` is not supported{of}", key.name), span)
             .why(why)
@@ -246,30 +261,36 @@ impl<'n, 't> Draft<'n, 't> {
         self.parent.as_ref().is_some_and(|parent| parent.path() == NODE_PARENT)
     }
 
-    fn finish(self, source: &Source<'t>, node: &Node<'t>) -> Result<RegistrationEntry, Problem> {
+    fn finish(self, source: &Source<'t>, node: &Node<'t>) -> Result<Written, Problem> {
         // Only the first line of an entry is underlined, so the span needs no more than its start.
         let here = node.span.start..node.span.start + 1;
-        let spiffe_id =
-            self.spiffe_id.ok_or_else(|| source.problem("E0607", "the entry has no `spiffe_id`", &here))?;
-        if self.selectors.is_empty() {
-            return Err(source
-                .problem("E0611", format!("the entry of {spiffe_id} has no selectors"), &here)
+        match &self.name {
+            Some(Name::Id(id)) if self.selectors.is_empty() => Err(source
+                .problem("E0611", format!("the entry of {id} has no selectors"), &here)
                 .why("every process of this node would get the identity")
-                .fix("say which process it is for, such as \"selectors\": [\"unix:uid:1000\"]"));
+                .fix("say which process it is for, such as \"selectors\": [\"unix:uid:1000\"]")),
+            Some(Name::Id(id)) => Ok(Written::Entry(self.named(id, id.as_str()))),
+            // A template asks for selectors itself.
+            Some(Name::Template(template)) => Ok(Written::Template(self.named(template, template.as_str()))),
+            None => Err(source.problem("E0607", "the entry has no `spiffe_id`", &here)),
         }
+    }
+
+    fn named<N: Clone>(&self, name: &N, text: &str) -> RegistrationEntry<N> {
         let Self { selectors, exclude, attested_by, .. } = self;
-        let id = self.id.unwrap_or_else(|| canonical::id_of(&spiffe_id, &selectors, &exclude, &attested_by));
-        Ok(RegistrationEntry {
+        let id = self.id.clone().unwrap_or_else(|| canonical::id_of(text, selectors, exclude, attested_by));
+        RegistrationEntry {
             id,
-            spiffe_id,
-            selectors,
-            exclude,
-            attested_by,
+            spiffe_id: name.clone(),
+            selectors: selectors.clone(),
+            exclude: exclude.clone(),
+            attested_by: attested_by.clone(),
             x509_svid_ttl: self.x509_svid_ttl,
-            dns_names: self.dns_names,
-            hint: self.hint,
+            dns_names: self.dns_names.clone(),
+            hint: self.hint.clone(),
             expires_at: self.expires_at,
-        })
+            derived_from: None,
+        }
     }
 }
 

@@ -105,6 +105,7 @@ mod tests {
                         dns_names: dns_names.into_iter().collect(),
                         hint,
                         expires_at: end.map(|end| SystemTime::UNIX_EPOCH + Duration::from_secs(end)),
+                        derived_from: None,
                     }
                 },
             )

@@ -2,12 +2,13 @@
 
 use std::{
     borrow::Cow,
+    fmt,
     ops::Range,
     time::{Duration, SystemTime},
 };
 
 use super::{
-    EntryId, dns,
+    EntryId, IdTemplate, TemplateFault, dns,
     document::{Key, Node, Value},
 };
 use crate::{
@@ -29,6 +30,21 @@ const MAX_ENTRY_ID_LEN: usize = 255;
 const MAX_HINT_LEN: usize = 1024;
 /// Most items in a list of one entry, such as its selectors or DNS names.
 pub(super) const MAX_ITEMS: usize = 256;
+
+/// What an entry gives: one SPIFFE ID, or one to each process by a template.
+pub(super) enum Name {
+    Id(SpiffeId),
+    Template(IdTemplate),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Template(template) => template.fmt(f),
+        }
+    }
+}
 
 /// One file while it is read: every refusal points into it.
 #[derive(Debug, Clone, Copy)]
@@ -108,16 +124,20 @@ impl<'t> Source<'t> {
 
     /// `"spiffe://td/path"`, or the table `{trust_domain, path}`.
     pub(super) fn spiffe_id(&self, node: &Node<'t>) -> Result<SpiffeId, Problem> {
-        let text = match &node.value {
-            Value::Text(text) => Cow::Borrowed(&**text),
-            Value::Table(pairs) => Cow::Owned(self.id_of_parts(pairs)?),
-            _ => return Err(self.wrong_type(node, "a SPIFFE ID")),
-        };
+        let text = self.id_text(node)?;
         text.parse().map_err(|error: IdError| {
             let culprit = self.culprit(node, &text, &error);
             self.problem("E0608", format!("not a SPIFFE ID: {error}"), &culprit)
                 .why("names are never cleaned up: that could make two different names equal")
         })
+    }
+
+    fn id_text<'n>(&self, node: &'n Node<'t>) -> Result<Cow<'n, str>, Problem> {
+        match &node.value {
+            Value::Text(text) => Ok(Cow::Borrowed(&**text)),
+            Value::Table(pairs) => self.id_of_parts(pairs).map(Cow::Owned),
+            _ => Err(self.wrong_type(node, "a SPIFFE ID")),
+        }
     }
 
     fn id_of_parts(&self, pairs: &[(Key<'t>, Node<'t>)]) -> Result<String, Problem> {
@@ -140,28 +160,48 @@ impl<'t> Source<'t> {
             IdError::PathCharacter(c) => (path_at, *c),
             _ => return node.span.clone(),
         };
-        let literal = self.text.get(node.span.start + 1..node.span.end.saturating_sub(1)) == Some(id);
         match id.get(from..).and_then(|rest| rest.find(c)) {
-            Some(at) if literal => {
-                let start = node.span.start + 1 + from + at;
-                start..start + c.len_utf8()
-            }
-            _ => node.span.clone(),
+            Some(at) => self.part(node, id, from + at..from + at + c.len_utf8()),
+            None => node.span.clone(),
         }
     }
 
+    /// `part` of the text of `node` where the file holds that literally, else the whole value.
+    fn part(&self, node: &Node<'t>, text: &str, part: Range<usize>) -> Range<usize> {
+        let literal = self.text.get(node.span.start + 1..node.span.end.saturating_sub(1)) == Some(text);
+        let start = node.span.start + 1;
+        if literal { start + part.start..start + part.end } else { node.span.clone() }
+    }
+
+    /// What names a workload: a SPIFFE ID in our trust domain with a path, or a template of such.
+    pub(super) fn workload_name(&self, node: &Node<'t>, ours: &TrustDomain) -> Result<Name, Problem> {
+        let text = self.id_text(node)?;
+        if !IdTemplate::is_meant(&text) {
+            return self.workload_id(node, ours).map(Name::Id);
+        }
+        let template: IdTemplate = text.parse().map_err(|fault: TemplateFault| {
+            let at = self.part(node, &text, fault.at.clone());
+            self.problem("E0621", fault.title, &at).fix(fault.fix)
+        })?;
+        if template.trust_domain() != ours.name() {
+            let path = template.as_str().splitn(4, '/').last().unwrap_or_default();
+            return Err(self.foreign(node, &template, ours, &format!("/{path}")));
+        }
+        Ok(Name::Template(template))
+    }
+
+    fn foreign(&self, node: &Node<'t>, name: &dyn fmt::Display, ours: &TrustDomain, path: &str) -> Problem {
+        let title = format!("{name} is not in the trust domain of this agent, {ours}");
+        self.problem("E0609", title, &node.span)
+            .why("an agent signs for its own trust domain only")
+            .fix(format!("write spiffe://{ours}{path}, or set trust_domain in the configuration"))
+    }
+
     /// The ID of a workload: in our trust domain, and with a path.
-    pub(super) fn workload_id(&self, node: &Node<'t>, ours: &TrustDomain) -> Result<SpiffeId, Problem> {
+    fn workload_id(&self, node: &Node<'t>, ours: &TrustDomain) -> Result<SpiffeId, Problem> {
         let id = self.spiffe_id(node)?;
         if !id.is_in(ours) {
-            let title = format!("{id} is not in the trust domain of this agent, {ours}");
-            return Err(self
-                .problem("E0609", title, &node.span)
-                .why("an agent signs for its own trust domain only")
-                .fix(format!(
-                    "write spiffe://{ours}{}, or set trust_domain in the configuration",
-                    id.path()
-                )));
+            return Err(self.foreign(node, &id, ours, id.path()));
         }
         if id.path().is_empty() {
             return Err(self

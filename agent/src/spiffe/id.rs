@@ -117,7 +117,7 @@ impl FromStr for SpiffeId {
 }
 
 /// SPIFFE-ID §2.2: no empty segments, none that means "here" or "up".
-fn check_segment(segment: &str) -> Result<(), IdError> {
+pub(crate) fn check_segment(segment: &str) -> Result<(), IdError> {
     match segment {
         "" => Err(IdError::EmptySegment),
         "." | ".." => Err(IdError::DotSegment),

@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
+use prometheus_client::metrics::{counter::Counter, family::Family};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{matched::Matches, snapshot::Snapshot, subscriber::Subscriber, wants::Wants};
+use super::{matched::Matches, refusals::Refusals, snapshot::Snapshot, subscriber::Subscriber, wants::Wants};
 use crate::{
     attestation::{SelectorSet, Standing},
-    registration::EntryId,
+    registration::{EntryId, RegistrationEntry},
     spiffe::SpiffeId,
 };
 
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub(super) published: watch::Sender<u64>,
     pub(super) matches: Matches,
     pub(super) wants: Wants,
+    pub(super) refusals: Refusals,
     pub(super) stats: ArcSwap<SvidStats>,
 }
 
@@ -118,6 +120,16 @@ impl SvidCache {
         let (answer, answered) = oneshot::channel();
         self.commands.send(Command { target, answer }).await.map_err(|_| RotateError::Stopping)?;
         answered.await.unwrap_or(Err(RotateError::Stopping))
+    }
+
+    /// Whether whoever matches `entry` is given it: not when its template has given all identities that it may.
+    pub fn has_room(&self, entry: &RegistrationEntry) -> bool {
+        self.shared.wants.has_room(entry)
+    }
+
+    /// How often a template gave nothing to a process that has all that it asks for, by why.
+    pub fn template_refusals(&self) -> Family<[(&'static str, &'static str); 1], Counter> {
+        self.shared.refusals.0.clone()
     }
 
     pub fn stats(&self) -> Arc<SvidStats> {

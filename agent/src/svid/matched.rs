@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     attestation::SelectorSet,
-    registration::{Entries, EntryId, EntryIndex},
+    registration::{Entries, EntryId, EntryIndex, RegistrationEntry, TemplateEntry},
 };
 
 /// By the address of the selectors. Who goes leaves before his selectors do, so no address comes back too early.
@@ -29,6 +29,8 @@ pub(super) struct Matched {
     selectors: Arc<SelectorSet>,
     matches: Span,
     in_use: Arc<InUse>,
+    /// A template had no room, when room had been found so often: with more it may be otherwise.
+    full: Option<u64>,
     last: ArcSwapOption<Earned>,
     /// Held by the one who works out `last`.
     working: Mutex<()>,
@@ -86,18 +88,24 @@ impl Matched {
         now: SystemTime,
         before: Option<&Arc<Self>>,
     ) -> Self {
-        let entries: Entries = snapshot.index.matching(selectors, now).into();
-        let ids = || entries.iter().map(|entry| &entry.id);
-        let in_use = match before {
-            Some(before) if before.in_use.ids.iter().eq(ids()) => Arc::clone(&before.in_use),
-            _ => Arc::new(InUse::new(Arc::clone(shared), ids().cloned().collect())),
+        let tell = |template: &Arc<TemplateEntry>, refusal| shared.refusals.of_value(template, &refusal);
+        let mut entries = snapshot.index.matching_or(selectors, now, tell);
+        // Read before room is looked for: what is found later is not missed.
+        let room = shared.wants.room();
+        let (in_use, full) = match before {
+            Some(before) if before.in_use.ids.iter().eq(entries.iter().map(|entry| &entry.id)) => {
+                (Arc::clone(&before.in_use), false)
+            }
+            _ => InUse::new(shared, &mut entries),
         };
+        let entries: Entries = entries.into();
         // Made for another snapshot, so it is not what is earned now, but may turn out to be no different.
         let earned = before.and_then(|before| before.last.load_full());
         let earned =
             earned.map(|earned| Earned { generation: 0, svids: Arc::clone(&earned.svids), ..*earned });
         Self {
             in_use,
+            full: full.then_some(room),
             entries,
             index: Arc::clone(&snapshot.index),
             selectors: Arc::clone(selectors),
@@ -146,6 +154,7 @@ impl Matched {
         Arc::ptr_eq(&self.index, index)
             && Arc::ptr_eq(&self.selectors, selectors)
             && self.matches.contains(now)
+            && self.full.is_none_or(|room| self.in_use.shared.wants.room() == room)
     }
 }
 
@@ -194,9 +203,14 @@ impl Span {
 }
 
 impl InUse {
-    fn new(shared: Arc<Shared>, ids: Box<[EntryId]>) -> Self {
-        shared.wants.add(&ids);
-        Self { shared, ids }
+    /// Of `entries`, from which those are taken for which a template has no room. Says whether there were such.
+    fn new(shared: &Arc<Shared>, entries: &mut Vec<Arc<RegistrationEntry>>) -> (Arc<Self>, bool) {
+        let full = shared.wants.add(entries);
+        for template in full.iter().filter_map(|entry| entry.derived_from.as_ref()) {
+            shared.refusals.of_room(template, shared.wants.limit());
+        }
+        let ids = entries.iter().map(|entry| entry.id.clone()).collect();
+        (Arc::new(Self { shared: Arc::clone(shared), ids }), !full.is_empty())
     }
 }
 

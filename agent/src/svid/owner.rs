@@ -41,6 +41,8 @@ const CHUNKS: usize = 32;
 const MOST_SIGNERS: usize = 8;
 /// Fewer than so many are not worth another thread.
 const LEAST_PART: usize = 32;
+/// Those whom a full template turned away are told of room no sooner, since everybody looks again then.
+const ROOM_TOLD_AFTER: Duration = Duration::from_secs(1);
 /// A publication waits no longer for the check before it.
 const CHECKED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -72,6 +74,9 @@ pub struct SvidOwner {
     generation: u64,
     /// When an entry of the index expires next.
     entry_expiry: Option<SystemTime>,
+    /// How often a template that was full has found room, as it was seen last, and when the next is told.
+    room_seen: u64,
+    room_at: Option<SystemTime>,
     latest: SystemTime,
     stats: SvidStats,
 }
@@ -118,6 +123,7 @@ impl SvidOwner {
             published: watch::Sender::new(generation),
             matches: Default::default(),
             wants: Default::default(),
+            refusals: Default::default(),
             stats: Default::default(),
         });
         let (sender, commands) = mpsc::channel(COMMANDS);
@@ -140,6 +146,8 @@ impl SvidOwner {
             next,
             generation,
             entry_expiry,
+            room_seen: 0,
+            room_at: None,
             latest: now,
             stats: SvidStats::default(),
         };
@@ -150,6 +158,13 @@ impl SvidOwner {
     #[must_use]
     pub fn checked_by(mut self, check: Check) -> Self {
         self.check = Some(check);
+        self
+    }
+
+    /// At most `identities` of one template are in use at once; [`TEMPLATE_IDENTITIES`] unless told otherwise.
+    #[must_use]
+    pub fn deriving_at_most(self, identities: usize) -> Self {
+        self.shared.wants.derive_at_most(identities);
         self
     }
 
@@ -178,11 +193,12 @@ impl SvidOwner {
         dirty |= match action {
             Action::Entries => self.set_entries(now),
             Action::Trust => self.set_trust(),
-            Action::Wants => self.take_wants(),
+            Action::Wants => self.take_wants(now),
             Action::Command(command) => self.ask(command),
             Action::Issued(results) => self.take_results(results, now),
             Action::Ready | Action::Wake => false,
         };
+        dirty |= self.tell_of_room(now);
         let expired = self.rotation.expire(now);
         dirty |= self.drop_svids(&expired);
         dirty |= self.start(now);
@@ -210,6 +226,7 @@ impl SvidOwner {
         for (id, users) in self.shared.wants.all() {
             self.want(&id, users);
         }
+        self.room_at = None;
         true
     }
 
@@ -231,24 +248,38 @@ impl SvidOwner {
         true
     }
 
-    fn take_wants(&mut self) -> bool {
+    fn take_wants(&mut self, now: SystemTime) -> bool {
         for (id, users) in self.shared.wants.take_changes() {
             self.want(&id, users);
+        }
+        let room = self.shared.wants.room();
+        if std::mem::replace(&mut self.room_seen, room) != room {
+            self.room_at.get_or_insert(now + ROOM_TOLD_AFTER);
         }
         false
     }
 
     fn want(&mut self, id: &EntryId, users: usize) {
-        let lives = |entry: &&Arc<RegistrationEntry>| entry.expires_at.is_none_or(|end| self.latest < end);
-        if let Some(entry) = self.next.index.get(id).filter(lives) {
-            self.rotation.want(entry, users);
+        let lives = |entry: &Arc<RegistrationEntry>| entry.expires_at.is_none_or(|end| self.latest < end);
+        if let Some(entry) = self.next.index.get(id).filter(lives)
+            && self.rotation.want(&entry, users)
+        {
+            // Nobody reads it, so the next publication is early enough.
+            self.drop_svids(std::slice::from_ref(id));
         }
+    }
+
+    /// Some who were turned away may find room now: everybody looks again.
+    fn tell_of_room(&mut self, now: SystemTime) -> bool {
+        let told = self.room_at.take_if(|at| *at <= now).is_some();
+        self.entries_differ |= told;
+        told
     }
 
     fn ask(&mut self, command: Command) -> bool {
         let id = match &command.target {
             Target::All => None,
-            Target::Id(id) if !self.next.index.iter().any(|entry| entry.spiffe_id == *id) => {
+            Target::Id(id) if !self.rotation.knows(id) && self.next.index.giving(id).next().is_none() => {
                 let _ = command.answer.send(Err(RotateError::Unknown(id.clone())));
                 return false;
             }
@@ -316,7 +347,7 @@ impl SvidOwner {
         let held = Held { not_after: svid.not_after, signer };
         if self.rotation.issued(entry, held, now, random()) {
             // The entry may have been edited since in what an SVID does not say.
-            if let Some(entry) = self.next.index.get(&entry.id).cloned() {
+            if let Some(entry) = self.next.index.get(&entry.id) {
                 let generation = self.generation();
                 let id = entry.id.clone();
                 let issued = IssuedSvid { entry, svid, generation, encodings: Default::default() };
@@ -398,7 +429,7 @@ impl SvidOwner {
         // What is due while a chunk is being made, or without a key, waits for that, which wakes by itself.
         let busy = self.in_flight.is_some() || *self.ready.borrow() == 0;
         let next = if busy { self.rotation.first_end() } else { self.rotation.wake_at() };
-        [next, self.entry_expiry]
+        [next, self.entry_expiry, self.room_at]
             .into_iter()
             .flatten()
             .map(|at| at.duration_since(now).unwrap_or_default())

@@ -110,10 +110,11 @@ impl Rotation {
         }
     }
 
-    /// `users` sets of selectors use `entry` now, or used it a moment ago.
-    pub(super) fn want(&mut self, entry: &Arc<RegistrationEntry>, users: usize) {
+    /// `users` sets of selectors use `entry` now, or used it a moment ago. Returns whether its SVID is to go: what a
+    /// template makes is let go with its last user, so that no stranger fills the memory with names.
+    pub(super) fn want(&mut self, entry: &Arc<RegistrationEntry>, users: usize) -> bool {
         if users == 0 && !self.records.contains_key(&entry.id) {
-            return;
+            return false;
         }
         self.records.entry(entry.id.clone()).or_insert_with(|| Record::new(entry.clone()));
         let idle = self.change(&entry.id, |record| {
@@ -121,11 +122,15 @@ impl Rotation {
             record.used = true;
             record.held.is_none() && record.due.is_none() && !record.in_flight
         });
-        if users == 0 && self.records.get(&entry.id).is_some_and(|record| record.held.is_none()) {
+        let holds = self.records.get(&entry.id).is_some_and(|record| record.held.is_some());
+        if users == 0 && (!holds || entry.derived_from.is_some()) {
             self.forget(&entry.id);
-        } else if idle == Some(true) {
+            return holds;
+        }
+        if idle == Some(true) {
             self.place(&entry.id, Urgency::Waiting, AT_ONCE);
         }
+        false
     }
 
     /// The entries are those of `index` now.
@@ -137,7 +142,7 @@ impl Rotation {
                     self.forget(&id);
                     edited.drop.push(id);
                 }
-                Some(entry) => self.set_entry(entry, &mut edited),
+                Some(entry) => self.set_entry(&entry, &mut edited),
             }
         }
         edited
@@ -295,6 +300,11 @@ impl Rotation {
     /// When the first held SVID expires.
     pub(super) fn first_end(&self) -> Option<SystemTime> {
         self.ends.first().map(|(end, _)| *end)
+    }
+
+    /// Whether an SVID of `id` is held, or to be made.
+    pub(super) fn knows(&self, id: &SpiffeId) -> bool {
+        self.records.values().any(|record| record.entry.spiffe_id == *id)
     }
 
     pub(super) fn tally(&self) -> Tally {

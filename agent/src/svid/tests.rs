@@ -21,6 +21,7 @@ use super::*;
 
 mod sharing;
 mod standing;
+mod templates;
 use crate::{
     attestation::{Selector, SelectorSet, Standing},
     authority::{self, Authority, AuthorityConfig, AuthoritySource, KeyType, Signed, SvidRequest, Trust},

@@ -140,6 +140,11 @@ pub fn registry(node: Arc<Node>, attestor: &Attestor, keys: Arc<KeyPool>, limits
     );
 
     registry.register(
+        "template_refusals",
+        "Times that a template gave no identity to a process that has all that it asks for, by why",
+        node.svids.template_refusals(),
+    );
+    registry.register(
         "limit",
         "Limits in force, under the keys of [limits]; times in seconds",
         limits_in_force(limits, node.front.limits.connections),
@@ -222,6 +227,7 @@ fn limits_in_force(limits: &Limits, connections: usize) -> LimitGauges {
         ("attestations_per_second", limits.attestations_per_second as f64),
         ("attestations_burst", limits.attestations_burst as f64),
         ("attested_processes", limits.attested_processes as f64),
+        ("template_identities", limits.template_identities as f64),
         ("preface_timeout", limits.preface_timeout.as_secs_f64()),
         ("first_request_timeout", limits.first_request_timeout.as_secs_f64()),
         ("attestation_timeout", limits.attestation_timeout.as_secs_f64()),

@@ -120,14 +120,19 @@ fn entries(plan: &Plan) -> Vec<Check> {
         Ok(loaded) => loaded,
         Err(problem) => return vec![Check::of_problem("entries", Verdict::Fail, &problem)],
     };
-    if loaded.entries.is_empty() {
+    let count = loaded.entries.len() + loaded.templates.len();
+    if count == 0 {
         let fix = "write one into a file of [entries] files";
         return vec![Check::warn("entries", "W0650", "there are none, so nobody has an identity", fix)];
     }
-    let mut checks = vec![Check::ok("entries", format!("{} in {} files", loaded.entries.len(), files.len()))];
+    let mut checks = vec![Check::ok("entries", format!("{count} in {} files", files.len()))];
     // Which evidence this node will have, the hooks tell.
     let node = Surroundings { grade: None, path: PathRule::Verified };
-    let found = registration::lint(&EntryIndex::new(loaded.entries), SystemTime::now(), node);
+    let found = registration::lint(
+        &EntryIndex::with_templates(loaded.entries, loaded.templates),
+        SystemTime::now(),
+        node,
+    );
     let remarks = loaded.warnings.len() + found.len();
     if remarks > 0 {
         checks.push(Check::fact("entries", format!("{remarks} remarks: vouch entry lint")));

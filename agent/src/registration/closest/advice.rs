@@ -8,7 +8,7 @@ use crate::registration::Origin;
 pub fn advice(comparison: &Comparison, origin: Option<&Origin>) -> Vec<String> {
     let file = match origin {
         Some(Origin { file, line }) => format!("{}:{line}", file.display()),
-        None => format!("the file of entry {}", comparison.entry.id),
+        None => format!("the file of entry {}", comparison.entry),
     };
     let unmet = comparison.lines.iter().filter(|line| line.verdict != Verdict::Met);
     let conditions = comparison.lines.iter().filter(|line| matches!(line.condition, Condition::Has(_)));
@@ -32,6 +32,21 @@ fn of_line(line: &Line, file: &str, or_without: &str) -> String {
             }
             None => format!("run the process so that it has {selector}{or_without}"),
         },
+        (Condition::Named(of), Verdict::Refused) => {
+            format!(
+                "give the process one value for {of} that a SPIFFE ID may hold, or an entry of its own: a value is never made to fit"
+            )
+        }
+        (Condition::Named(of), Verdict::Unknown) => {
+            format!("what {of} stands for cannot be learned of this process now; see its gaps for the reason")
+        }
+        (Condition::Named(of), _) => {
+            let name = format!("{}:{}", of.kind(), of.name());
+            format!("run the process so that it has a selector that begins with {name}:")
+        }
+        (Condition::Room(_), _) => {
+            "find out who uses so many (vouch entry list), or raise [limits] template_identities".into()
+        }
         (Condition::Lacks(_), Verdict::Unknown) => {
             format!(
                 "{} cannot be settled: see the gaps for the reason, or take it out in {file}",

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use super::{lacks, spoke};
 use crate::{
     attestation::{Selector, SelectorSet},
-    registration::{RegistrationEntry, lint},
+    registration::{EntryId, Placeholder, Refusal, RegistrationEntry, TemplateEntry, lint},
 };
 
 /// Most selectors of the process that are named beside one condition.
@@ -14,8 +14,11 @@ const MAX_INSTEAD: usize = 4;
 /// One entry and one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
-    pub entry: Arc<RegistrationEntry>,
-    /// In the order of the entry: what it requires, excludes, by whom it is attested, until when it holds.
+    pub entry: EntryId,
+    /// The SPIFFE ID that it gives, or the template by which it gives one.
+    pub gives: Arc<str>,
+    /// In the order of the entry: what it is named by, what it requires, excludes, by whom it is attested, until when it
+    /// holds.
     pub lines: Vec<Line>,
 }
 
@@ -35,6 +38,9 @@ pub struct Line {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
     Has(Selector),
+    Named(Placeholder),
+    /// A template gives another identity only while fewer than so many are in use.
+    Room(usize),
     Lacks(Selector),
     AttestedBy(Box<str>),
     Until(SystemTime),
@@ -44,23 +50,55 @@ pub enum Condition {
 pub enum Verdict {
     Met,
     Unmet,
+    /// The process has what no SPIFFE ID may hold, or several that could stand there.
+    Refused,
     /// It could not be learned, and what is not known is not met.
     Unknown,
 }
 
 impl Comparison {
-    pub fn of(entry: &Arc<RegistrationEntry>, process: &SelectorSet, now: SystemTime) -> Self {
+    pub fn of(entry: &RegistrationEntry, process: &SelectorSet, now: SystemTime) -> Self {
+        let lines = Self::conditions(entry, process, now).collect();
+        Self { entry: entry.id.clone(), gives: entry.spiffe_id.as_str().into(), lines }
+    }
+
+    /// The same for what names by a template.
+    pub fn of_template(template: &TemplateEntry, process: &SelectorSet, now: SystemTime) -> Self {
+        let whole = template.spiffe_id.name(process).err();
+        let named = template.spiffe_id.values(process).map(|(of, value)| {
+            let refusal = value.err().or_else(|| whole.clone().filter(|refusal| refusal.placeholder == *of));
+            Line::named(of, refusal, process)
+        });
+        let lines = named.chain(Self::conditions(template, process, now)).collect();
+        Self { entry: template.id.clone(), gives: template.spiffe_id.as_str().into(), lines }
+    }
+
+    /// Says that the template of the entry has given as many identities as it may.
+    #[must_use]
+    pub fn without_room(mut self, limit: usize) -> Self {
+        let note =
+            "as many identities of its template are in use: see [limits] template_identities".to_owned();
+        self.lines.push(Line { note: Some(note), ..Line::new(Condition::Room(limit), Verdict::Unmet) });
+        self
+    }
+
+    fn conditions<N>(
+        entry: &RegistrationEntry<N>,
+        process: &SelectorSet,
+        now: SystemTime,
+    ) -> impl Iterator<Item = Line> {
         let has = entry.selectors.iter().map(|selector| Line::has(selector, process));
         let lacks = entry.exclude.iter().map(|excluded| Line::lacks(excluded, process));
         let attested = entry.attested_by.iter().map(|kind| Line::attested_by(kind, process));
-        let until = entry.expires_at.iter().map(|end| Line::until(*end, now));
-        let lines = has.chain(lacks).chain(attested).chain(until).collect();
-        Self { entry: Arc::clone(entry), lines }
+        let until = entry.expires_at.iter().map(move |end| Line::until(*end, now));
+        has.chain(lacks).chain(attested).chain(until)
     }
 
-    /// How many of the entry's selectors the process has.
+    /// How many of the selectors that the entry asks for, by value or by name, the process has.
     pub fn met(&self) -> usize {
-        let met = |line: &&Line| matches!(line.condition, Condition::Has(_)) && line.verdict == Verdict::Met;
+        let met = |line: &&Line| {
+            matches!(line.condition, Condition::Has(_) | Condition::Named(_)) && line.verdict == Verdict::Met
+        };
         self.lines.iter().filter(met).count()
     }
 
@@ -101,6 +139,24 @@ impl Line {
         let misspelt = slip.is_some();
         let note = slip.or_else(|| instead.is_empty().then(nothing_alike).flatten());
         Self { instead, misspelt, note, ..Self::new(condition, Verdict::Unmet) }
+    }
+
+    fn named(placeholder: &Placeholder, refusal: Option<Refusal>, process: &SelectorSet) -> Self {
+        let line = |verdict| Self::new(Condition::Named(placeholder.clone()), verdict);
+        if let Some(refusal) = refusal {
+            return Self { note: Some(refusal.reason.to_string()), ..line(Verdict::Refused) };
+        }
+        let name = Selector::new(placeholder.kind(), placeholder.name());
+        let Some(values) = process.behind(placeholder.kind(), placeholder.name()) else {
+            return Self { note: Some(unknown(&name)), ..line(Verdict::Unknown) };
+        };
+        let instead: Vec<Selector> =
+            values.map(|value| placeholder.selector(value)).take(MAX_INSTEAD).collect();
+        let verdict = if instead.is_empty() { Verdict::Unmet } else { Verdict::Met };
+        let note = instead
+            .is_empty()
+            .then(|| format!("process has no {}:{}", placeholder.kind(), placeholder.name()));
+        Self { instead, note, ..line(verdict) }
     }
 
     fn lacks(excluded: &Selector, process: &SelectorSet) -> Self {
@@ -147,6 +203,8 @@ impl Line {
             (_, Verdict::Unknown) => "GAP",
             (Condition::Lacks(_), Verdict::Unmet) => "EXCL",
             (Condition::Until(_), Verdict::Unmet) => "PAST",
+            (Condition::Room(_), Verdict::Unmet) => "FULL",
+            (_, Verdict::Refused) => "BAD",
             (_, Verdict::Unmet) => "MISS",
         }
     }
@@ -196,6 +254,8 @@ impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Has(selector) => selector.fmt(f),
+            Self::Named(placeholder) => placeholder.fmt(f),
+            Self::Room(limit) => write!(f, "fewer than {limit} identities in use"),
             Self::Lacks(excluded) if excluded.value().is_empty() => write!(f, "exclude {}", excluded.kind()),
             Self::Lacks(excluded) => write!(f, "exclude {excluded}"),
             Self::AttestedBy(kind) => write!(f, "attested_by {kind}"),

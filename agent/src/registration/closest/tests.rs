@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::*;
-use crate::registration::{EntryId, Origin};
+use crate::registration::{EntryId, Origin, TemplateEntry};
 
 fn selector(text: &str) -> Selector {
     let (kind, value) = text.split_once(':').unwrap_or((text, ""));
@@ -208,7 +208,7 @@ fn each_of_fifty_near_misses_is_named() {
         let (index, process) = (EntryIndex::new(decoys().chain([written(wanted)])), process(has));
         assert_eq!(index.matching(&process, now()), [], "{wanted}: it is a miss");
         let found = closest(&index, &process, now(), 3);
-        assert_eq!(found[0].entry.id.as_str(), "wanted", "{wanted} is the closest of {found:#?}");
+        assert_eq!(found[0].entry.as_str(), "wanted", "{wanted} is the closest of {found:#?}");
         let lines: Vec<String> = found[0].lines.iter().map(ToString::to_string).collect();
         assert!(lines.iter().any(|line| line.contains(expected)), "{wanted}: {lines:#?}");
         let advice = advice(&found[0], None);
@@ -236,7 +236,7 @@ fn the_closest_come_first_and_what_is_earned_does_not() {
         entry("nothing", "slurm:job_id:1"),
     ]);
     let found = closest(&index, &process(WEB), now(), 10);
-    let order: Vec<&str> = found.iter().map(|comparison| comparison.entry.id.as_str()).collect();
+    let order: Vec<&str> = found.iter().map(|comparison| comparison.entry.as_str()).collect();
     assert_eq!(order, ["one-of-three", "one-of-two", "other-value", "two-of-four", "nothing"]);
 }
 
@@ -244,7 +244,7 @@ fn the_closest_come_first_and_what_is_earned_does_not() {
 fn of_many_that_are_as_close_those_with_the_first_ids_are_named() {
     let many = (0..1000).map(|n| entry(&format!("{n:04}"), &format!("unix:uid:1001 x:{n}")));
     let found = closest(&EntryIndex::new(many), &process(WEB), now(), 3);
-    let order: Vec<&str> = found.iter().map(|comparison| comparison.entry.id.as_str()).collect();
+    let order: Vec<&str> = found.iter().map(|comparison| comparison.entry.as_str()).collect();
     assert_eq!(order, ["0000", "0001", "0002"]);
 }
 
@@ -278,4 +278,40 @@ fn advice_says_where_the_entry_is_written() {
           unix:uid:1001 (in /etc/vouch/entries.toml:12 the identity would move to it)"
         ]
     );
+}
+
+#[test]
+fn a_template_says_what_keeps_it_from_giving_an_identity() {
+    let template = |id: &str, path: &str| {
+        TemplateEntry::new(
+            EntryId::new(id),
+            format!("spiffe://example.org/{path}").parse().unwrap(),
+            selectors("unix:uid:1001"),
+        )
+    };
+    let index = EntryIndex::with_templates([], [template("t", "{docker:label:app}/{unix:user}")]);
+    let lines = |process: &SelectorSet| -> Vec<String> {
+        let found = closest(&index, process, now(), 1);
+        assert_eq!(found[0].gives.as_ref(), "spiffe://example.org/{docker:label:app}/{unix:user}");
+        assert_eq!(advice(&found[0], None).len(), found[0].unmet());
+        found[0].lines.iter().map(ToString::to_string).collect()
+    };
+    let has = |label: &str| process(&format!("unix:uid:1001 unix:user:ana {label}"));
+    let rest = ["have  {unix:user}   process has unix:user:ana", "have  unix:uid:1001"];
+    for (label, says) in [
+        ("", "MISS  {docker:label:app}   process has no docker:label:app"),
+        ("?docker:label", "GAP   {docker:label:app}   docker:label is not known, and that does not count"),
+        (
+            "docker:label:app:a/b",
+            "BAD   {docker:label:app}   \"a/b\" cannot stand there: path segment may hold only a-z, A-Z, 0-9, dot, dash and \
+             underscore, not '/'",
+        ),
+        (
+            "docker:label:app:a docker:label:app:b",
+            "BAD   {docker:label:app}   the process has \"a\" and \"b\", and only one can stand there",
+        ),
+    ] {
+        assert_eq!(lines(&has(label)), [says, rest[0], rest[1]], "{label}");
+    }
+    assert!(closest(&index, &has("docker:label:app:web"), now(), 1).is_empty(), "it is earned");
 }

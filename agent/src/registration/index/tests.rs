@@ -246,3 +246,103 @@ proptest! {
         prop_assert_eq!(index.next_expiry(at(now)), next);
     }
 }
+
+fn template(id: &str, path: &str, selectors: &[&str]) -> TemplateEntry {
+    let entry = entry(id, selectors, &[]);
+    TemplateEntry::new(entry.id, format!("spiffe://example.org/{path}").parse().unwrap(), entry.selectors)
+}
+
+fn templates(templates: impl IntoIterator<Item = TemplateEntry>) -> EntryIndex {
+    EntryIndex::with_templates([entry("k", &["unix:uid:1"], &[])], templates)
+}
+
+#[test]
+fn a_template_makes_an_entry_for_each_id_among_the_others_by_id() {
+    let index =
+        templates([template("web", "ns/{k8s:ns}", &[]), template("a", "{unix:user}", &["unix:uid:1"])]);
+    let process = process(&["unix:uid:1", "unix:user:ana", "k8s:ns:shop"]);
+    assert_eq!(ids(&index, &process, at(0)), ["a/ana", "k", "web/ns/shop"]);
+    let made = index.matching(&process, at(0)).pop().unwrap();
+    assert_eq!(made.spiffe_id.as_str(), "spiffe://example.org/ns/shop");
+    assert_eq!(made.selectors, [selector("k8s:ns:shop")]);
+    assert_eq!(made.derived_from, Some(EntryId::new("web")));
+    assert_eq!(index.get(&made.id), Some(made.clone()), "its id alone brings it back");
+    assert_eq!(index.giving(&made.spiffe_id).collect::<Vec<_>>(), [made]);
+    assert_eq!((index.len(), index.iter().len()), (3, 1));
+}
+
+#[test]
+fn an_entry_that_a_template_makes_has_its_conditions() {
+    let mut of_label = template("t", "{docker:label:app}", &["unix:uid:1"]);
+    of_label.exclude = vec![selector("kernel:userns:own")];
+    of_label.attested_by = vec!["unix".into()];
+    of_label.expires_at = Some(at(10));
+    of_label.hint = "h".into();
+    let index = templates([of_label]);
+    let all = ["unix:uid:1", "docker:label:app:web"];
+    assert_eq!(ids(&index, &process(&all), at(9)), ["k", "t/web"]);
+    assert_eq!(index.matching(&process(&all), at(9))[1].hint, "h");
+    assert_eq!(ids(&index, &process(&all), at(10)), ["k"]);
+    assert_eq!(index.next_expiry(at(0)), Some(at(10)));
+    assert_eq!(ids(&index, &process(&all[1..]), at(9)), [""; 0]);
+    assert_eq!(ids(&index, &process(&[all[0], all[1], "kernel:userns:own"]), at(9)), ["k"]);
+    let mut doubtful = process(&all);
+    doubtful.mark_gap(selector("kernel"));
+    assert_eq!(ids(&index, &doubtful, at(9)), ["k"]);
+}
+
+#[test]
+fn a_template_that_refuses_says_why_and_holds_up_no_other() {
+    let index = templates([template("t", "{docker:label:app}", &[]), template("u", "{unix:uid}", &[])]);
+    let process = process(&["unix:uid:1", "docker:label:app:../x"]);
+    let mut refused = Vec::new();
+    let found = index.matching_or(&process, at(0), |template, refusal| {
+        refused.push((template.id.to_string(), refusal.reason.word()));
+    });
+    assert_eq!(found.iter().map(|entry| entry.id.as_str()).collect::<Vec<_>>(), ["k", "u/1"]);
+    assert_eq!(refused, [("t".to_owned(), "illegal")]);
+}
+
+#[test]
+fn what_a_template_names_is_asked_about_and_waited_for() {
+    let index =
+        EntryIndex::with_templates([], [template("t", "{docker:label:app}/{unix:sha256}", &["unix:uid:1"])]);
+    assert!(index.names("unix", "sha256") && index.names("unix", "uid") && !index.names("unix", "path"));
+    assert!(index.asks_of("docker") && !index.asks_of("systemd"));
+    let hash = "unix:sha256:0f";
+    assert!(index.may_gain(&process(&["unix:uid:1", hash]), &["docker"], at(0)));
+    assert!(!index.may_gain(&process(&["unix:uid:1"]), &["docker"], at(0)), "the hash is lacking for good");
+    assert!(!index.may_gain(&process(&["unix:uid:2", hash]), &["docker"], at(0)));
+    assert!(!index.may_gain(&process(&["unix:uid:1", hash]), &["systemd"], at(0)));
+}
+
+#[test]
+fn an_id_that_no_template_makes_is_nobodys() {
+    let index = templates([template("t", "ns/{k8s:ns}", &[])]);
+    for id in ["t", "t/", "t/ns", "t/ns/", "t/ns/a/b", "t/ns/a b", "tt/ns/a", "x"] {
+        assert_eq!(index.get(&EntryId::new(id)), None, "{id}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn templates_take_nothing_from_the_other_entries(
+        named in any::<bool>(),
+        uid in 0..3u8,
+        label in "[a-c/]{0,3}",
+    ) {
+        let plain = || (0..3u8).map(|uid| entry(&format!("m{uid}"), &[&format!("unix:uid:{uid}")], &[]));
+        let set = process(&[&format!("unix:uid:{uid}"), &format!("docker:label:app:{label}")]);
+        let made = named.then(|| template("t", "{docker:label:app}", &[]));
+        let with = EntryIndex::with_templates(plain(), made);
+        let without = EntryIndex::new(plain());
+        let mut found = with.matching(&set, at(0));
+        prop_assert!(found.is_sorted_by(|a, b| a.id < b.id));
+        for entry in found.iter().filter(|entry| entry.derived_from.is_some()) {
+            prop_assert!(entry.selectors.iter().all(|selector| set.contains(selector)));
+            prop_assert_eq!(with.get(&entry.id), Some(Arc::clone(entry)));
+        }
+        found.retain(|entry| entry.derived_from.is_none());
+        prop_assert_eq!(found, without.matching(&set, at(0)));
+    }
+}

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{excludes, vocabulary};
+use super::excludes;
 use crate::{
     attestation::{Selector, SelectorSet},
-    registration::{EntryIndex, RegistrationEntry, Warning},
+    registration::{EntryIndex, RegistrationEntry, Warning, vocabulary},
 };
 
 /// Most entries with the same hint that are compared with each other.

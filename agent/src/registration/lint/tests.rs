@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::registration::EntryId;
+use crate::registration::{EntryId, TemplateEntry};
 
 fn selectors(list: &[&str]) -> Vec<Selector> {
     let mut list: Vec<Selector> = list
@@ -248,6 +248,8 @@ fn values_that_no_attestor_writes_are_remarked() {
         ("kernel:exe:8:1", 1),
         ("kernel:cgroup:x", 1),
         ("kernel:cgroup:/x", 0),
+        ("kernel:cgroup_name:web.service", 0),
+        ("kernel:cgroup_name:/system.slice/web.service", 1),
         ("kernel:parent_exe:systemd", 1),
         ("kernel:parent_exe:/usr/lib/systemd/systemd", 0),
         ("kernel:fsverity:abcd", 1),
@@ -283,4 +285,58 @@ fn dead_entries_are_remarked() {
     let mut contradictory = entry("a", "web", SURE);
     contradictory.exclude = selectors(&["kernel"]);
     assert_eq!(remarks([contradictory]), [("W0618", "a".to_owned())]);
+}
+
+/// Code and entry of each remark on these templates beside an entry of SPIFFE ID `…/web`.
+fn remarks_on(templates: &[(&str, &str, &[&str])]) -> Vec<(&'static str, String)> {
+    let template = |(id, path, required): &(&str, &str, &[&str])| {
+        let template = format!("spiffe://example.org/{path}").parse().unwrap();
+        TemplateEntry::new(EntryId::new(*id), template, selectors(required))
+    };
+    let index = EntryIndex::with_templates([entry("k", "web", SURE)], templates.iter().map(template));
+    let found = lint(&index, now(), NODE).into_iter();
+    found.map(|warning| (warning.code, warning.entry.map(|id| id.to_string()).unwrap_or_default())).collect()
+}
+
+fn codes_of(path: &str, required: &[&str]) -> Vec<&'static str> {
+    remarks_on(&[("t", path, required)]).into_iter().map(|(code, _)| code).collect()
+}
+
+#[test]
+fn templates_that_name_by_what_only_their_owner_chooses_raise_no_remark() {
+    for path in [
+        "unit/{systemd:id}",
+        "cgroup/{kernel:cgroup_name}",
+        "job/{slurm:job_id}",
+        "hash/{unix:sha256}/{systemd:id}",
+    ] {
+        assert_eq!(codes_of(path, &[]), [""; 0], "{path}");
+    }
+    assert_eq!(codes_of("user/{unix:user}", &["kernel:container:none"]), [""; 0]);
+}
+
+#[test]
+fn a_template_is_remarked_where_others_choose_or_several_meet_it() {
+    assert_eq!(codes_of("app/{docker:label:app}", &[]), ["W0623"]);
+    assert_eq!(codes_of("user/{unix:user}", &[]), ["W0613"], "any container may run as that user");
+    assert_eq!(codes_of("grp/{unix:supplementary_group}", &["kernel:container:none"]), ["W0625"]);
+    assert_eq!(codes_of("side/{kernel:netns}", &[]), ["W0614"]);
+    assert_eq!(codes_of("ns/{k8s:ns}", &[]), ["W0615"]);
+    assert_eq!(codes_of("unit/{systemd:id}", &["unix:uid:root"]), ["W0616"]);
+}
+
+#[test]
+fn a_template_that_may_give_what_another_entry_gives_is_remarked_once() {
+    assert_eq!(codes_of("{systemd:id}", &[]), ["W0624"], "…/web is the entry's");
+    let both: [(&str, &str, &[&str]); 2] = [("t", "u/{systemd:id}", &[]), ("u", "u/{slurm:job_id}", &[])];
+    assert_eq!(remarks_on(&both), [("W0624", "u".to_owned())]);
+}
+
+#[test]
+fn dns_names_of_a_template_are_everybodys() {
+    let template = "spiffe://example.org/unit/{systemd:id}".parse().unwrap();
+    let mut entry = TemplateEntry::new(EntryId::new("t"), template, vec![]);
+    entry.dns_names = vec!["web".into()];
+    let found = lint(&EntryIndex::with_templates([], [entry]), now(), NODE);
+    assert_eq!(found.iter().map(|warning| warning.code).collect::<Vec<_>>(), ["W0626"]);
 }

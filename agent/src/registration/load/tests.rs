@@ -79,6 +79,7 @@ fn a_file_for_entry_create_loads_as_it_is() {
             dns_names: vec!["web".into(), "web.example.org".into()],
             hint: "internal".into(),
             expires_at: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000)),
+            derived_from: None,
         }
     );
 }
@@ -380,5 +381,69 @@ proptest! {
 #[test]
 fn the_sample_loads_without_a_remark() {
     let loaded = load_as("entries.toml", include_str!("../../../../deploy/entries.toml")).unwrap();
-    assert_eq!((loaded.entries.len(), loaded.warnings.len()), (2, 0));
+    assert_eq!((loaded.entries.len(), loaded.templates.len(), loaded.warnings.len()), (2, 1, 0));
+}
+
+/// A TOML entry that names by this template.
+fn templated(template: &str, fields: &str) -> Result<Loaded, Problem> {
+    load_as("entries.toml", &format!("[[entries]]\nspiffe_id = \"{template}\"\n{fields}"))
+}
+
+#[test]
+fn a_template_loads_from_both_formats_as_the_same() {
+    let text = "spiffe://example.org/ns/{k8s:ns}/sa/{k8s:sa}";
+    let toml = templated(text, "").unwrap();
+    let whole = json(&format!(r#"{{"entries":[{{"spiffe_id":"{text}","selectors":[]}}]}}"#)).unwrap();
+    let parts = json(
+        r#"{"entries":[{"spiffe_id":{"trust_domain":"example.org","path":"/ns/{k8s:ns}/sa/{k8s:sa}"},
+            "selectors":[],"exclude":[]}]}"#,
+    );
+    assert_eq!(toml.templates, whole.templates);
+    assert_eq!(toml.templates, parts.unwrap().templates);
+    let template = &toml.templates[0];
+    assert_eq!((template.spiffe_id.as_str(), template.selectors.len(), toml.entries.len()), (text, 0, 0));
+    assert_eq!(toml.origins[&template.id].line, 1);
+    let narrower = templated(text, "selectors = [\"unix:uid:1\"]\n").unwrap();
+    assert_ne!(narrower.templates[0].id, template.id, "who gets what makes the id");
+}
+
+#[test]
+fn a_bad_template_is_refused_where_it_stands() {
+    assert_eq!(refusal(templated("spiffe://example.org/a/{unix:usr}", "")), ("E0621", 2, 37));
+    assert_eq!(refusal(templated("spiffe://example.org/{", "")), ("E0621", 2, 35));
+    assert_eq!(refusal(templated("spiffe://example.org/{unix:path}", "")), ("E0621", 2, 35));
+    assert_eq!(refusal(templated("spiffe://{unix:user}/x", "")), ("E0621", 2, 23));
+    let elsewhere = templated("spiffe://example.com/x/{unix:user}", "").unwrap_err();
+    assert_eq!(elsewhere.code, "E0609");
+    assert!(elsewhere.fix.unwrap().contains("spiffe://example.org/x/{unix:user}"));
+    let parent = r#","parent_id":"spiffe://example.org/{unix:user}""#;
+    assert_eq!(code(with(parent)), "E0608", "only what an entry gives may be a template");
+}
+
+#[test]
+fn no_id_may_be_one_that_a_template_makes() {
+    let of = |ids: [&str; 2], second: &str| {
+        let entry = |id: &str, name: &str| {
+            format!(
+                "[[entries]]\nentry_id = \"{id}\"\nspiffe_id = \"spiffe://example.org/{name}\"\nselectors = [\"unix:uid:1\"]\n"
+            )
+        };
+        load_as("entries.toml", &(entry(ids[0], "{unix:user}") + &entry(ids[1], second)))
+    };
+    assert_eq!(code(of(["web", "web/ana"], "ana")), "E0622");
+    assert_eq!(code(of(["web", "web/a"], "{unix:uid}/x")), "E0622");
+    assert!(of(["web", "web-2"], "ana").is_ok());
+    assert!(of(["web/a", "web"], "ana").is_ok(), "an entry without a template makes no others");
+    assert_eq!(code(of(["web", "web"], "ana")), "E0616");
+}
+
+#[test]
+fn templates_have_a_number_that_they_may_not_exceed() {
+    let file = |count: usize| {
+        let entry = |n| format!("[[entries]]\nspiffe_id = \"spiffe://example.org/t{n}/{{unix:user}}\"\n");
+        load_as("entries.toml", &(0..count).map(entry).collect::<String>())
+    };
+    assert_eq!(file(MAX_TEMPLATES).unwrap().templates.len(), MAX_TEMPLATES);
+    let problem = file(MAX_TEMPLATES + 1).unwrap_err();
+    assert_eq!((problem.code, problem.place.unwrap().line), ("E0602", 2 * MAX_TEMPLATES + 1));
 }

@@ -43,7 +43,9 @@ fn waiting_callers_go_before_an_operator_and_he_before_the_schedule() {
 fn a_chunk_takes_no_more_than_it_may() {
     let mut rotation = rotation();
     let entries: Vec<_> = (0..10).map(|n| entry(&n.to_string(), "/x")).collect();
-    entries.iter().for_each(|entry| rotation.want(entry, 1));
+    for entry in &entries {
+        rotation.want(entry, 1);
+    }
     assert_eq!(rotation.take_due(start(), 4).issue, entries[..4]);
     assert_eq!(rotation.take_due(start(), 4).issue, entries[4..8]);
     assert_eq!(rotation.take_due(start(), 4).issue, entries[8..]);
@@ -159,7 +161,9 @@ fn a_retry_does_not_wait_for_a_clock_that_was_set_back() {
 fn a_mass_issued_at_one_moment_is_replaced_over_a_minute_and_none_of_it_late() {
     let mut rotation = Rotation::new(Schedule { at: 0.5, jitter: 0.0 }, vec![signer_of(0)]);
     let entries: Vec<_> = (0..10_000).map(|n| entry(&format!("{n:05}"), "/x")).collect();
-    entries.iter().for_each(|entry| rotation.want(entry, 1));
+    for entry in &entries {
+        rotation.want(entry, 1);
+    }
     assert_eq!(rotation.take_due(start(), 10_000).issue.len(), 10_000);
     for entry in &entries {
         assert!(rotation.issued(entry, held(start() + HOUR), start(), 0.5));
@@ -312,7 +316,7 @@ impl World {
         }
         for (id, users) in self.users.clone() {
             if let Some(entry) = index.get(&id).filter(|_| users > 0) {
-                self.rotation.want(entry, users);
+                self.rotation.want(&entry, users);
             }
         }
     }

@@ -15,6 +15,18 @@ struct Word {
     single: bool,
     /// Most workloads of a node share it.
     shared: bool,
+    shape: Shape,
+}
+
+/// How the values behind a field look, where one is to be a part of a SPIFFE ID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// One word, which may be a legal one.
+    Word,
+    /// A name, a colon, and a word.
+    Keyed,
+    /// None can ever be legal: each holds this, or several at once.
+    Barred(&'static str),
 }
 
 const WORDS: &[Word] = &[
@@ -24,20 +36,21 @@ const WORDS: &[Word] = &[
     word("unix", "group").single().shared(),
     word("unix", "supplementary_gid").shared(),
     word("unix", "supplementary_group").shared(),
-    word("unix", "path").single(),
+    word("unix", "path").single().barred("a slash"),
     word("unix", "sha256").single(),
-    word("kernel", "cgroup").single(),
+    word("kernel", "cgroup").single().barred("a slash"),
+    word("kernel", "cgroup_name").single(),
     word("kernel", "container").single().shared(),
-    word("kernel", "exe").single(),
+    word("kernel", "exe").single().barred("a colon"),
     word("kernel", "userns").single().shared(),
     word("kernel", "netns").single().shared(),
-    word("kernel", "fsverity").single(),
+    word("kernel", "fsverity").single().keyed(),
     word("kernel", "pidns").single().shared(),
     word("kernel", "mntns").single().shared(),
     word("kernel", "no_new_privs").single().shared(),
     word("kernel", "seccomp").single().shared(),
     word("kernel", "cap").shared(),
-    word("kernel", "parent_exe").single(),
+    word("kernel", "parent_exe").single().barred("a slash"),
     word("k8s", "sa").single().later(),
     word("k8s", "ns").single().later(),
     word("k8s", "node-name").single().shared().later(),
@@ -45,14 +58,14 @@ const WORDS: &[Word] = &[
     word("k8s", "pod-name").single().later(),
     word("k8s", "pod-image-count").shared().later(),
     word("k8s", "pod-init-image-count").shared().later(),
-    word("k8s", "pod-image").later(),
-    word("k8s", "pod-init-image").later(),
-    word("k8s", "pod-label").later(),
-    word("k8s", "pod-owner").later(),
-    word("k8s", "pod-owner-uid").later(),
+    word("k8s", "pod-image").later().barred("a slash or a colon"),
+    word("k8s", "pod-init-image").later().barred("a slash or a colon"),
+    word("k8s", "pod-label").later().keyed(),
+    word("k8s", "pod-owner").later().keyed(),
+    word("k8s", "pod-owner-uid").later().keyed(),
     word("k8s", "container-name").single().later(),
-    word("k8s", "container-image").later(),
-    word("k8s", "ns-label").later(),
+    word("k8s", "container-image").later().barred("a slash or a colon"),
+    word("k8s", "ns-label").later().keyed(),
     word("k8s", "image-signature").later(),
     word("k8s", "image-attestations").later(),
     word("k8s", "image-signature-subject").later(),
@@ -62,10 +75,10 @@ const WORDS: &[Word] = &[
     word("k8s", "image-signature-log-index").later(),
     word("k8s", "image-signature-integrated-time").later(),
     word("k8s", "image-signature-signed-entry-timestamp").later(),
-    word("docker", "label"),
-    word("docker", "env"),
+    word("docker", "label").keyed(),
+    word("docker", "env").barred("an equals sign"),
     word("docker", "image_id").single(),
-    word("docker", "image_config_digest").single(),
+    word("docker", "image_config_digest").single().keyed(),
     word("docker", "image-signature").later(),
     word("docker", "image-attestations").later(),
     word("docker", "image-signature-subject").later(),
@@ -76,14 +89,14 @@ const WORDS: &[Word] = &[
     word("docker", "image-signature-integrated-time").later(),
     word("docker", "image-signature-signed-entry-timestamp").later(),
     word("systemd", "id").single(),
-    word("systemd", "fragment_path").single(),
+    word("systemd", "fragment_path").single().barred("a slash"),
     word("slurm", "job_id").single(),
     word("slurm", "sluid").single(),
     word("slurm", "step").single(),
 ];
 
 const fn word(kind: &'static str, field: &'static str) -> Word {
-    Word { kind, field, made: true, single: false, shared: false }
+    Word { kind, field, made: true, single: false, shared: false, shape: Shape::Word }
 }
 
 impl Word {
@@ -95,11 +108,22 @@ impl Word {
         Self { shared: true, ..self }
     }
 
+    const fn keyed(self) -> Self {
+        Self { shape: Shape::Keyed, ..self }
+    }
+
+    const fn barred(self, holds: &'static str) -> Self {
+        Self { shape: Shape::Barred(holds), ..self }
+    }
+
     /// A word of the standards or of other agents that no attestor of this version makes.
     const fn later(self) -> Self {
         Self { made: false, ..self }
     }
 }
+
+/// Where no label is meant: of a digest.
+const KEY_OF_OTHERS: &str = "sha256";
 
 /// Facts of the user or group that runs a process.
 const OF_USER: &[&str] = &["uid", "user", "gid", "group", "supplementary_gid", "supplementary_group"];
@@ -168,6 +192,10 @@ pub(super) fn fault_of_value(kind: &str, field: &str, value: &str) -> Option<Str
             Some(rest) => Some(format!("from the root of cgroup2, such as kernel:cgroup:/{rest}")),
             None => absolute("kernel:cgroup:/system.slice/web.service"),
         },
+        ("kernel", "cgroup_name") => {
+            let fix = || "one name, such as kernel:cgroup_name:web.service".to_owned();
+            (value.is_empty() || value.contains('/')).then(fix)
+        }
         ("unix", "sha256") => {
             let hex = value.len() == 64 && is_hex(value);
             (!hex).then(|| "64 hexadecimal digits in lower case".to_owned())
@@ -201,6 +229,61 @@ pub(super) fn fault_of_value(kind: &str, field: &str, value: &str) -> Option<Str
         _ if value.is_empty() => Some(format!("a value behind `{kind}:{field}:`")),
         _ => None,
     }
+}
+
+/// What keeps the values behind `kind:field:`, or `kind:field:key:`, from ever being a part of a SPIFFE ID, as a clause,
+/// and what to write instead.
+pub(super) fn fault_of_name(kind: &str, field: &str, key: Option<&str>) -> Option<(String, String)> {
+    let fields = fields_of(kind);
+    let known = |word: &str, known: &[&str]| match nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known: {}", known.join(", ")),
+    };
+    if fields.is_empty() {
+        return Some((format!("selector type `{kind}` is unknown"), known(kind, &types())));
+    }
+    let Some(word) = lookup(kind, field) else {
+        return Some((format!("no selector begins with `{kind}:{field}:`"), known(field, &fields)));
+    };
+    match (word.shape, key) {
+        (Shape::Word, None) => None,
+        (Shape::Word, Some(_)) => {
+            Some((format!("`{kind}:{field}` has no parts with names"), format!("write {{{kind}:{field}}}")))
+        }
+        (Shape::Keyed, Some(key)) if !key.is_empty() && !key.contains(':') => None,
+        (Shape::Keyed, _) => {
+            let example = if field.ends_with("label") { "app" } else { KEY_OF_OTHERS };
+            let fix = format!("name one of them, such as {{{kind}:{field}:{example}}}");
+            Some((format!("behind `{kind}:{field}:` stand names, each with its value"), fix))
+        }
+        (Shape::Barred(holds), _) => {
+            let instead = match (kind, field) {
+                ("kernel", "cgroup") => "{kernel:cgroup_name}, the last name of that path",
+                ("unix", "path") | ("kernel", "exe" | "parent_exe") => {
+                    "{unix:user}, {systemd:id} or {unix:sha256}"
+                }
+                ("systemd", _) => "{systemd:id}",
+                _ => "a label, or what names the workload",
+            };
+            let why = format!(
+                "each value behind `{kind}:{field}:` holds {holds}, which no part of a SPIFFE ID may"
+            );
+            Some((why, format!("write {instead}")))
+        }
+    }
+}
+
+/// Whether a process commonly has several selectors of this type and field, of which a SPIFFE ID cannot take one.
+pub(super) fn are_several(kind: &str, field: &str) -> bool {
+    lookup(kind, field).is_some_and(|word| !word.single && word.shape == Shape::Word)
+}
+
+/// Whether the value is the choice of whoever starts the workload.
+pub(super) fn is_chosen(kind: &str, field: &str) -> bool {
+    matches!(
+        (kind, field),
+        ("docker", "label" | "image_id") | ("k8s", "pod-label" | "pod-name" | "container-name")
+    )
 }
 
 fn is_hex(text: &str) -> bool {
