@@ -3,3 +3,4 @@
 mod conformance;
 mod script;
 mod stage;
+mod templates;

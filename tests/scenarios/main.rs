@@ -23,5 +23,6 @@ mod spire_bootstrap;
 mod storm;
 mod tcp_attacks;
 mod tcp_capture;
+mod templates;
 mod two_nodes;
 mod workload_api;

@@ -26,7 +26,7 @@ use vouch::{
     decision::Decisions,
     front::{Front, Limits, Outcome, Shard},
     rate::Rate,
-    registration::{EntryId, EntryIndex, RegistrationEntry},
+    registration::{EntryId, EntryIndex, RegistrationEntry, TemplateEntry},
     sds::{self, Names, NamesConfig, Sds},
     svid::{Issuer, RotateError, Schedule, SvidCache, SvidOwner, Target},
 };
@@ -145,6 +145,11 @@ impl Node {
     /// The entries are those of `paths` from now on.
     pub fn set_entries(&self, paths: &[&str]) {
         self.entries.send_replace(index(paths, &[]));
+    }
+
+    /// The entries are these alone from now on.
+    pub fn set_templates(&self, templates: impl IntoIterator<Item = TemplateEntry>) {
+        self.entries.send_replace(Arc::new(EntryIndex::with_templates([], templates)));
     }
 
     /// The other authority signs from now on, and its bundle is the one to trust.

@@ -191,9 +191,12 @@ fn greet(node: &Node, config: &Config, told_socket: bool) {
     if let Some(address) = config.telemetry.metrics {
         say(&format!("  [ok]   metrics and probes at http://{address}/metrics"));
     }
-    for entry in node.entries.current().iter().take(5) {
-        let selectors: Vec<String> = entry.selectors.iter().map(ToString::to_string).collect();
-        say(&format!("  [ok]   entry {}: {} -> {}", entry.id, selectors.join(" "), entry.spiffe_id));
+    let index = node.entries.current();
+    let written = index.iter().map(|entry| (&entry.id, &entry.selectors, entry.spiffe_id.as_str()));
+    let named = index.templates().map(|entry| (&entry.id, &entry.selectors, entry.spiffe_id.as_str()));
+    for (id, selectors, name) in written.chain(named).take(5) {
+        let selectors: Vec<String> = selectors.iter().map(ToString::to_string).collect();
+        say(&format!("  [ok]   entry {id}: {} -> {name}", selectors.join(" ")));
     }
     for fact in node.facts(now) {
         say(&format!("  [warn] {} {}", fact.code, fact.text.replace('\n', "\n         ")));

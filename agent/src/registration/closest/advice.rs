@@ -11,8 +11,9 @@ pub fn advice(comparison: &Comparison, origin: Option<&Origin>) -> Vec<String> {
         None => format!("the file of entry {}", comparison.entry),
     };
     let unmet = comparison.lines.iter().filter(|line| line.verdict != Verdict::Met);
-    let conditions = comparison.lines.iter().filter(|line| matches!(line.condition, Condition::Has(_)));
-    // An entry needs a selector.
+    let is_required = |line: &&Line| matches!(line.condition, Condition::Has(_) | Condition::Named(_));
+    let conditions = comparison.lines.iter().filter(is_required);
+    // An entry needs a selector, or a template.
     let or_without =
         if conditions.count() > 1 { format!(", or take it out in {file}") } else { String::new() };
     unmet.map(|line| of_line(line, &file, &or_without)).collect()
