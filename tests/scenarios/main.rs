@@ -4,6 +4,7 @@ mod attacks;
 mod bad_input;
 mod bench_harness;
 mod containers;
+mod demos;
 mod doctor;
 mod endless_file;
 mod envoy_mtls;

@@ -41,6 +41,11 @@ impl Bootstrap {
         Self(include_str!("../../deploy/envoy/spire/sidecar.yaml").to_owned())
     }
 
+    /// Whatever `text` says.
+    pub fn of(text: String) -> Self {
+        Self(text)
+    }
+
     /// Puts `to` wherever it says `from`.
     ///
     /// # Panics
@@ -87,10 +92,14 @@ impl Envoy {
         std::os::unix::fs::chown(dir.path(), Some(uid), Some(uid)).expect("root gives it away");
         let config = dir.path().join("envoy.yaml");
         fs::write(&config, &bootstrap.0).expect("the bootstrap can be written");
+        // It opens its standard output by name when that is where its access log goes.
+        let log = dir.path().join("envoy.log");
+        fs::File::create(&log).expect("the folder is ours");
+        std::os::unix::fs::chown(&log, Some(uid), Some(uid)).expect("root gives it away");
         let mut command = Command::new(need::binary("VOUCH_ENVOY"));
         command.arg("--config-path").arg(&config).arg("--admin-address-path").arg(dir.path().join("admin"));
         command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]);
-        let child = Child::spawn(name, command, Some(uid), &dir.path().join("envoy.log"));
+        let child = Child::spawn(name, command, Some(uid), &log);
         Self { name, child, dir }
     }
 

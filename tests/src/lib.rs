@@ -22,6 +22,8 @@ pub mod child;
 pub mod connection;
 /// Real container engines.
 pub mod engine;
+/// The meshes of four write-ups, each whole on one machine.
+pub mod demo;
 /// A real Envoy.
 pub mod envoy;
 /// gRPC over a Unix socket, down to the bytes of each message.
@@ -48,6 +50,8 @@ pub mod metrics;
 pub mod need;
 /// TCP ports that nobody else in this run takes.
 pub mod port;
+/// The services of the demos.
+pub mod service;
 /// JSON, judged by a schema that is shipped.
 pub mod schema;
 /// SDS as Envoy speaks it, one message at a time.
@@ -73,6 +77,7 @@ pub use bpffs::Bpffs;
 pub use browser::Browser;
 pub use cgroup::Cgroup;
 pub use child::Child;
+pub use demo::Demo;
 pub use engine::{Container, Engine, Runtime};
 pub use envoy::{Bootstrap, Envoy};
 pub use load::Load;

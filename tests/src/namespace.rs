@@ -22,19 +22,48 @@ use crate::agent::temporary_dir;
 /// # Panics
 /// When the kernel refuses, or `scenario` panics.
 pub fn alone(scenario: impl FnOnce() + Send) {
+    on_a_thread(|| {
+        own_folders(CloneFlags::CLONE_NEWNET);
+        bring_loopback_up().expect("root of a network namespace may bring its loopback up");
+        scenario();
+    });
+}
+
+/// The same on the network of this machine.
+///
+/// # Panics
+/// When the kernel refuses, or `scenario` panics.
+pub fn with_own_folders(scenario: impl FnOnce() + Send) {
+    on_a_thread(|| {
+        own_folders(CloneFlags::empty());
+        scenario();
+    });
+}
+
+/// Whoever is in this mount namespace finds each name at its address. Only for scenarios that have one of their own.
+///
+/// # Panics
+/// When the kernel refuses.
+pub fn host_names(names: &[(&str, &str)]) {
+    let known = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let own: String = names.iter().map(|(name, address)| format!("{address} {name}\n")).collect();
+    let file = Path::new("/run/hosts");
+    fs::write(file, format!("{known}\n{own}")).expect("/run is ours");
+    mount(Some(file), "/etc/hosts", None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .expect("a file can be put over /etc/hosts");
+}
+
+fn on_a_thread(scenario: impl FnOnce() + Send) {
     let name = thread::current().name().unwrap_or("alone").to_owned();
     thread::scope(|scope| {
-        let thread = thread::Builder::new().name(name).spawn_scoped(scope, || {
-            enter();
-            scenario();
-        });
+        let thread = thread::Builder::new().name(name).spawn_scoped(scope, scenario);
         let ended = thread.expect("a thread can be started").join();
         ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }
 
-fn enter() {
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("root may make namespaces");
+fn own_folders(further: CloneFlags) {
+    unshare(CloneFlags::CLONE_NEWNS | further).expect("root may make namespaces");
     let nothing = None::<&str>;
     mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
         .expect("mounts become private");
@@ -52,7 +81,6 @@ fn enter() {
     }
     // The namespace is ours alone: its folder in the outer one is unmounted with it.
     std::mem::forget(keep);
-    bring_loopback_up().expect("root of a network namespace may bring its loopback up");
 }
 
 fn bring_loopback_up() -> io::Result<()> {

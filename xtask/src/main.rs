@@ -51,8 +51,9 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Two Envoys under two uids speak mutual TLS with identities from an agent of their own.
+    /// Runs one of the meshes of deploy/demos/ with real Envoys, and prints what was expected beside what was seen.
     Demo {
+        name: scenarios::DemoName,
         /// Leave it running until Ctrl-C.
         #[arg(long)]
         keep: bool,
@@ -70,6 +71,6 @@ fn main() -> anyhow::Result<()> {
         Task::Test { scenario } => scenarios::test(scenario.as_deref()),
         Task::Fuzz { target, seconds } => fuzz::run(target, seconds),
         Task::Bench { arguments } => bench::run(&arguments),
-        Task::Demo { keep } => scenarios::demo(keep),
+        Task::Demo { name, keep } => scenarios::demo(name, keep),
     }
 }

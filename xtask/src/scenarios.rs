@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use clap::ValueEnum;
 
 use crate::{browser, engines, interrupt, peers, step};
 
@@ -40,18 +41,30 @@ pub(crate) fn test(scenario: Option<&str>) -> anyhow::Result<()> {
     scenarios(scenario, env::var_os("VOUCH_REQUIRE_ALL").is_some_and(|value| value == "1"))
 }
 
-/// Runs the demo in the foreground.
+/// A folder below deploy/demos/.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DemoName {
+    /// Two services that speak mutual TLS, as the SPIFFE documentation has it
+    Docs,
+    /// Envoy's four TLS proxies, with certificates from the agent
+    TlsSandbox,
+}
+
+/// Runs a demo in the foreground.
 ///
 /// # Errors
-/// When it cannot be built, or this machine cannot run it.
-pub(crate) fn demo(keep: bool) -> anyhow::Result<()> {
-    let executables = build(&["build", "--package", "vouch-tests", "--bin", "demo"], |_| true)?;
-    let [demo] = executables.as_slice() else { bail!("cargo built {} demos", executables.len()) };
+/// When it cannot be built, this machine cannot run it, or it sees something else than was expected.
+pub(crate) fn demo(name: DemoName, keep: bool) -> anyhow::Result<()> {
+    let programs = ["build", "--package", "vouch-tests", "--bin", "demo", "--bin", "service"];
+    let executables = build(&programs, |_| true)?;
+    // The services' program is looked for beside it.
+    let demo = executables.iter().find(|path| path.ends_with("demo")).context("cargo built no demo")?;
     let stage = Stage::new()?;
     let mut command = stage.command(demo)?;
     // Ctrl-C is for the demo; we clean up behind it.
     interrupt::ignore();
-    step::run(command.args(keep.then_some("--keep")))
+    let name = name.to_possible_value().context("every demo has a name")?;
+    step::run(command.arg(name.get_name()).args(keep.then_some("--keep")))
 }
 
 /// Unit and doc tests of every package that needs no privilege.

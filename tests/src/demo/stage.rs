@@ -1,0 +1,135 @@
+//! The processes of a demo.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::{Bootstrap, Child, Envoy, agent, agent::temporary_dir, child, eventually, http};
+
+/// A debug build on a busy machine may take its time.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// A copy of a demo's folder, and what was started from it. All of it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Stage {
+    // Dropped in this order: an agent that goes first would only make the others complain.
+    envoys: Vec<(&'static str, Envoy)>,
+    services: Vec<Child>,
+    agent: Option<Child>,
+    dir: TempDir,
+}
+
+impl Stage {
+    /// Copies what the demo `name` needs to where every user may read it. Nothing runs yet.
+    pub(super) fn new(name: &str, service: &Path) -> Self {
+        let dir = temporary_dir();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/demos").join(name);
+        copy_folder(&folder, &dir.path().join("demo"));
+        fs::copy(service, dir.path().join("service")).expect("the services' program can be copied");
+        Self { envoys: Vec::new(), services: Vec::new(), agent: None, dir }
+    }
+
+    /// A file of the demo's folder.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join("demo").join(name)
+    }
+
+    /// Where what the demo makes can be seen from outside, too.
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Starts the agent with the demo's `vouch.toml` as it is, and waits until it is ready.
+    pub(super) fn start_agent(&mut self) {
+        let config = self.file("vouch.toml");
+        let text = fs::read_to_string(&config).expect("every demo has one");
+        let table: toml::Table = text.parse().expect("it is TOML");
+        let metrics = table["telemetry"]["metrics"].as_str().and_then(|text| text.parse::<SocketAddr>().ok());
+        let metrics = metrics.expect("it says where its metrics are");
+        let mut command = Command::new(agent::binary());
+        command.args(["run", "--config"]).arg(config);
+        let mut agent = Child::spawn("the agent", command, None, &self.dir.path().join("agent.log"));
+        eventually("the agent is ready", START_LIMIT, || {
+            if let Some(status) = agent.exited() {
+                panic!("the agent ended instead of becoming ready: {status}");
+            }
+            (http::get(metrics, "/ready").ok()?.status == 200).then_some(())
+        });
+        self.agent = Some(agent);
+    }
+
+    /// Starts a service that listens at `address` and then runs as `uid`; `kind` and what follows are as the program
+    /// `service` takes them. Waits until it is there.
+    pub(super) fn service(&mut self, address: &str, uid: u32, kind: &[&str]) {
+        let name = kind[1];
+        let mut command = Command::new(self.dir.path().join("service"));
+        command.args([address, &uid.to_string()]).args(kind);
+        // As root: the port may be a privileged one, and it becomes `uid` by itself.
+        let log = self.dir.path().join(format!("{name}.log"));
+        let mut child = Child::spawn(name, command, None, &log);
+        eventually(&format!("{name} listens"), START_LIMIT, || {
+            if let Some(status) = child.exited() {
+                panic!("{name} ended: {status}: {}", child.log());
+            }
+            child.log().contains("listens on").then_some(())
+        });
+        self.services.push(child);
+    }
+
+    /// Starts Envoy with the demo's file `envoy/NAME.yaml` as it is, as `uid`. Does not wait.
+    pub(super) fn envoy(&mut self, name: &'static str, uid: u32) {
+        let bootstrap = fs::read_to_string(self.file(&format!("envoy/{name}.yaml")));
+        let bootstrap = Bootstrap::of(bootstrap.expect("the demo has a file for each Envoy"));
+        self.envoys.push((name, Envoy::spawn_untouched(name, uid, &bootstrap)));
+    }
+
+    /// Waits until each Envoy has its secrets and serves.
+    pub(super) fn wait_for_envoys(&mut self) {
+        self.envoys.iter_mut().for_each(|(_, envoy)| envoy.wait_until_ready());
+    }
+
+    /// The Envoy that was started as `name`.
+    pub(super) fn envoy_of(&self, name: &str) -> &Envoy {
+        let found = self.envoys.iter().find(|(known, _)| *known == name);
+        &found.unwrap_or_else(|| panic!("no Envoy is called {name}")).1
+    }
+
+    /// SPIFFE IDs that the Envoy `name` presents.
+    pub(super) fn identity(&self, name: &str) -> String {
+        let ids: Vec<_> = self.envoy_of(name).identities().into_iter().map(|(id, _)| id).collect();
+        ids.join(" ")
+    }
+
+    /// Runs `vouch` with `arguments` as `uid` to its end.
+    pub(super) fn vouch(&self, uid: Option<u32>, arguments: &[&str]) -> Output {
+        let mut command = Command::new(agent::binary());
+        command.args(arguments);
+        child::output(command, uid)
+    }
+
+    /// The words before `vouch` by which somebody outside speaks to the agent in here.
+    pub(super) fn enter(&self) -> String {
+        let pid = self.agent.as_ref().expect("the agent runs").pid();
+        format!("nsenter --target {pid} --mount {}", agent::binary().display())
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap_or_else(|error| panic!("making {}: {error}", to.display()));
+    let entries = fs::read_dir(from).unwrap_or_else(|error| panic!("reading {}: {error}", from.display()));
+    for entry in entries {
+        let entry = entry.expect("the folder can be read");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("a file can be copied");
+        }
+    }
+}
