@@ -3,6 +3,7 @@
 
 mod check;
 mod docs;
+mod edge_sidecar;
 mod https;
 mod stage;
 mod tls_sandbox;
@@ -18,6 +19,7 @@ use crate::{Need, namespace};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demo {
     Docs,
+    EdgeSidecar,
     TlsSandbox,
 }
 
@@ -46,7 +48,7 @@ impl Shown {
 }
 
 impl Demo {
-    pub const ALL: [Self; 2] = [Self::Docs, Self::TlsSandbox];
+    pub const ALL: [Self; 3] = [Self::Docs, Self::EdgeSidecar, Self::TlsSandbox];
 
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|demo| demo.name() == name)
@@ -55,6 +57,7 @@ impl Demo {
     pub fn name(self) -> &'static str {
         match self {
             Self::Docs => "docs",
+            Self::EdgeSidecar => "edge-sidecar",
             Self::TlsSandbox => "tls-sandbox",
         }
     }
@@ -63,12 +66,16 @@ impl Demo {
     pub fn about(self) -> &'static str {
         match self {
             Self::Docs => "two services that speak mutual TLS, as the SPIFFE documentation has it",
+            Self::EdgeSidecar => "an edge proxy and a sidecar that are known by their containers' labels",
             Self::TlsSandbox => "Envoy's four TLS proxies, with certificates from the agent",
         }
     }
 
     pub fn needs(self) -> &'static [Need] {
-        &[Need::Agent, Need::Root, Need::Envoy]
+        match self {
+            Self::Docs | Self::TlsSandbox => &[Need::Agent, Need::Root, Need::Envoy],
+            Self::EdgeSidecar => &[Need::Agent, Need::Root, Need::Envoy, Need::Cgroup2, Need::Engines],
+        }
     }
 
     /// Starts all of it, checks it, and ends it when `then` returns. `service` is the program of the services.
@@ -76,9 +83,14 @@ impl Demo {
     /// # Panics
     /// When something cannot be started or does not become ready.
     pub fn run(self, service: &Path, network: Network, then: impl FnOnce(&Shown) + Send) {
-        let mut stage = Stage::new(self.name(), service);
+        // Before /tmp changes, below which all of it may be.
+        let gathered = stage::gather(self.name(), service);
         let all = move || {
+            let mut stage = Stage::new(gathered);
             namespace::host_names(self.host_names());
+            if self == Self::EdgeSidecar {
+                stage.start_docker();
+            }
             stage.start_agent();
             then(&self.show(&mut stage));
         };
@@ -91,6 +103,7 @@ impl Demo {
     fn host_names(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Docs => &[],
+            Self::EdgeSidecar => edge_sidecar::HOST_NAMES,
             Self::TlsSandbox => tls_sandbox::HOST_NAMES,
         }
     }
@@ -98,6 +111,7 @@ impl Demo {
     fn show(self, stage: &mut Stage) -> Shown {
         match self {
             Self::Docs => docs::show(stage),
+            Self::EdgeSidecar => edge_sidecar::show(stage),
             Self::TlsSandbox => tls_sandbox::show(stage),
         }
     }

@@ -98,7 +98,26 @@ impl Engine {
     /// # Panics
     /// When the engine refuses.
     pub fn run(&self, options: &[&str], image: &str, command: &[&str]) -> Container {
-        let words = [&["run", "--detach", "--net", "none"], options, &[image], command].concat();
+        self.run_on("none", options, image, command)
+    }
+
+    /// The same on the network of whoever started the engine.
+    ///
+    /// # Panics
+    /// When the engine refuses.
+    pub fn run_beside(&self, options: &[&str], image: &str, command: &[&str]) -> Container {
+        self.run_on("host", options, image, command)
+    }
+
+    /// Everything that the first process of `container` wrote so far.
+    pub fn log(&self, container: &Container) -> String {
+        let output = self.client(&["logs", &container.id]);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        text(&output.stdout) + &text(&output.stderr)
+    }
+
+    fn run_on(&self, network: &str, options: &[&str], image: &str, command: &[&str]) -> Container {
+        let words = [&["run", "--detach", "--net", network], options, &[image], command].concat();
         let id = done(&self.client(&words));
         let image = done(&self.client(&["inspect", "--format", "{{.Image}}", &id]));
         self.containers.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
@@ -209,6 +228,7 @@ pub fn root_folder(program: &Path) -> TempDir {
     for empty in ["/proc", "/dev", "/sys", "/tmp", "/etc"] {
         fs::create_dir(within(empty)).expect("it is ours and empty");
     }
+    fs::set_permissions(within("/tmp"), fs::Permissions::from_mode(0o1777)).expect("it is ours");
     folder
 }
 

@@ -1,5 +1,7 @@
 //! A real Envoy.
 
+mod admin;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -12,7 +14,9 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Child, agent::temporary_dir, eventually, http, need};
+pub use admin::AdminPage;
+
+use crate::{Child, agent::temporary_dir, eventually, need};
 
 const READY_LIMIT: Duration = Duration::from_secs(25);
 
@@ -112,8 +116,7 @@ impl Envoy {
             if let Some(status) = self.child.exited() {
                 panic!("Envoy {} ended: {status}", self.name);
             }
-            let ready = http::get(self.admin()?, "/ready").ok()?;
-            (ready.status == 200).then_some(())
+            AdminPage(self.admin()?).is_ready().then_some(())
         });
     }
 
@@ -122,13 +125,20 @@ impl Envoy {
         fs::read_to_string(self.dir.path().join("admin")).ok()?.trim().parse().ok()
     }
 
+    /// Its admin page.
+    ///
+    /// # Panics
+    /// When it has no address yet.
+    pub fn admin_page(&self) -> AdminPage {
+        AdminPage(self.admin().expect("the admin page has an address"))
+    }
+
     /// The page at `path` of its admin page.
     ///
     /// # Panics
     /// When it does not answer.
     pub fn page(&self, path: &str) -> String {
-        let admin = self.admin().expect("the admin page has an address");
-        http::get(admin, path).expect("the admin page answers").body
+        self.admin_page().page(path)
     }
 
     /// `/certs`.
@@ -136,30 +146,17 @@ impl Envoy {
     /// # Panics
     /// When it does not answer with JSON.
     pub fn certs(&self) -> Value {
-        serde_json::from_str(&self.page("/certs")).expect("/certs is JSON")
+        self.admin_page().certs()
     }
 
     /// SPIFFE IDs and serial numbers of the certificates it presents.
     pub fn identities(&self) -> BTreeSet<(String, String)> {
-        let certs = self.certs();
-        let chains = certs["certificates"].as_array().into_iter().flatten();
-        let leaves = chains.filter_map(|chain| chain["cert_chain"].get(0));
-        leaves
-            .filter_map(|leaf| {
-                let id = leaf["subject_alt_names"].get(0)?["uri"].as_str()?.to_owned();
-                Some((id, leaf["serial_number"].as_str()?.to_owned()))
-            })
-            .collect()
+        self.admin_page().identities()
     }
 
     /// The sum of all counters and gauges whose name ends with `suffix`.
     pub fn stat(&self, suffix: &str) -> u64 {
-        let text = self.page("/stats");
-        let values = text.lines().filter_map(|line| {
-            let (name, value) = line.split_once(": ")?;
-            name.ends_with(suffix).then(|| value.parse::<u64>().ok())?
-        });
-        values.sum()
+        self.admin_page().stat(suffix)
     }
 
     pub fn log(&self) -> String {

@@ -46,6 +46,8 @@ pub(crate) fn test(scenario: Option<&str>) -> anyhow::Result<()> {
 pub(crate) enum DemoName {
     /// Two services that speak mutual TLS, as the SPIFFE documentation has it
     Docs,
+    /// An edge proxy and a sidecar that are known by their containers' labels
+    EdgeSidecar,
     /// Envoy's four TLS proxies, with certificates from the agent
     TlsSandbox,
 }

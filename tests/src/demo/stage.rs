@@ -10,29 +10,40 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Bootstrap, Child, Envoy, agent, agent::temporary_dir, child, eventually, http};
+use crate::{
+    Bootstrap, Child, Container, Engine, Envoy, Runtime, agent, agent::temporary_dir, child,
+    engine::root_folder, envoy::AdminPage, eventually, http, need,
+};
 
 /// A debug build on a busy machine may take its time.
 const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// The image of the containers.
+const IMAGE: &str = "envoy:demo";
 
 /// A copy of a demo's folder, and what was started from it. All of it ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Stage {
     // Dropped in this order: an agent that goes first would only make the others complain.
     envoys: Vec<(&'static str, Envoy)>,
+    containers: Vec<(&'static str, AdminPage, Container)>,
     services: Vec<Child>,
     agent: Option<Child>,
+    engine: Option<Engine>,
     dir: TempDir,
 }
 
 impl Stage {
-    /// Copies what the demo `name` needs to where every user may read it. Nothing runs yet.
-    pub(super) fn new(name: &str, service: &Path) -> Self {
-        let dir = temporary_dir();
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/demos").join(name);
-        copy_folder(&folder, &dir.path().join("demo"));
-        fs::copy(service, dir.path().join("service")).expect("the services' program can be copied");
-        Self { envoys: Vec::new(), services: Vec::new(), agent: None, dir }
+    /// A demo for which everything is [`gather`]ed in `dir`. Nothing runs yet.
+    pub(super) fn new(dir: TempDir) -> Self {
+        Self {
+            envoys: Vec::new(),
+            containers: Vec::new(),
+            services: Vec::new(),
+            agent: None,
+            engine: None,
+            dir,
+        }
     }
 
     /// A file of the demo's folder.
@@ -89,15 +100,61 @@ impl Stage {
         self.envoys.push((name, Envoy::spawn_untouched(name, uid, &bootstrap)));
     }
 
+    /// Starts Docker, where an agent looks for it, with an image in which Envoy can run.
+    pub(super) fn start_docker(&mut self) {
+        let engine = Engine::start(Runtime::Docker);
+        std::os::unix::fs::symlink(engine.socket(), "/run/docker.sock").expect("/run is ours");
+        engine.import(root_folder(&need::binary("VOUCH_ENVOY")).path(), IMAGE);
+        self.engine = Some(engine);
+    }
+
+    /// Starts Envoy with the demo's file `envoy/NAME.yaml` as it is, as `uid` in a container with the label
+    /// `KEY=VALUE`, where it finds the folder of the agent's socket. Does not wait.
+    pub(super) fn envoy_in_container(
+        &mut self,
+        name: &'static str,
+        admin: SocketAddr,
+        uid: u32,
+        label: &str,
+        sockets: &str,
+    ) {
+        let envoy = format!("{}:/bin/envoy:ro", need::binary("VOUCH_ENVOY").display());
+        let config = format!("{}:/etc/envoy.yaml:ro", self.file(&format!("envoy/{name}.yaml")).display());
+        let (user, sockets) = (format!("{uid}:{uid}"), format!("{sockets}:{sockets}"));
+        let options = ["--label", label, "--user", &user];
+        let volumes = ["--volume", &envoy, "--volume", &config, "--volume", &sockets];
+        let command = [
+            ["envoy", "--config-path", "/etc/envoy.yaml", "--disable-hot-restart"],
+            ["--concurrency", "1", "--log-level", "warning"],
+        ];
+        let engine = self.engine.as_ref().expect("the engine runs");
+        let container = engine.run_beside(&[&options[..], &volumes].concat(), IMAGE, &command.concat());
+        self.containers.push((name, AdminPage(admin), container));
+    }
+
     /// Waits until each Envoy has its secrets and serves.
     pub(super) fn wait_for_envoys(&mut self) {
         self.envoys.iter_mut().for_each(|(_, envoy)| envoy.wait_until_ready());
+        for (name, admin, container) in &self.containers {
+            let start = std::time::Instant::now();
+            while !admin.is_ready() {
+                let engine = self.engine.as_ref().expect("the engine runs");
+                assert!(
+                    start.elapsed() < START_LIMIT,
+                    "Envoy {name} is not ready:\n{}",
+                    engine.log(container)
+                );
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
     }
 
-    /// The Envoy that was started as `name`.
-    pub(super) fn envoy_of(&self, name: &str) -> &Envoy {
-        let found = self.envoys.iter().find(|(known, _)| *known == name);
-        &found.unwrap_or_else(|| panic!("no Envoy is called {name}")).1
+    /// The admin page of the Envoy that was started as `name`.
+    pub(super) fn envoy_of(&self, name: &str) -> AdminPage {
+        let contained = self.containers.iter().map(|(known, admin, _)| (*known, *admin));
+        let own = self.envoys.iter().map(|(known, envoy)| (*known, envoy.admin_page()));
+        let found = own.chain(contained).find(|(known, _)| *known == name);
+        found.unwrap_or_else(|| panic!("no Envoy is called {name}")).1
     }
 
     /// SPIFFE IDs that the Envoy `name` presents.
@@ -118,6 +175,15 @@ impl Stage {
         let pid = self.agent.as_ref().expect("the agent runs").pid();
         format!("nsenter --target {pid} --mount {}", agent::binary().display())
     }
+}
+
+/// A folder with what the demo `name` needs, where every user may read it.
+pub(super) fn gather(name: &str, service: &Path) -> TempDir {
+    let dir = temporary_dir();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/demos").join(name);
+    copy_folder(&folder, &dir.path().join("demo"));
+    fs::copy(service, dir.path().join("service")).expect("the services' program can be copied");
+    dir
 }
 
 fn copy_folder(from: &Path, to: &Path) {

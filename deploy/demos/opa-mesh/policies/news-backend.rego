@@ -1,0 +1,17 @@
+package envoy.authz
+
+import input.attributes.request.http as http_request
+import input.attributes.source.address as source_address
+
+default allow = false
+
+allow {
+        http_request.path == "/data"
+        http_request.method == "GET"
+        svc_spiffe_id == "spiffe://example.org/news-web"
+}
+
+svc_spiffe_id = client_id {
+        [_, _, uri_type_san] := split(http_request.headers["x-forwarded-client-cert"], ";")
+        [_, client_id] := split(uri_type_san, "=")
+}
