@@ -5,6 +5,7 @@ mod browser;
 mod cache;
 mod ci;
 mod debian;
+mod demo;
 mod ebpf;
 mod engines;
 mod fuzz;
@@ -53,7 +54,8 @@ enum Task {
     },
     /// Runs one of the meshes of deploy/demos/ with real Envoys, and prints what was expected beside what was seen.
     Demo {
-        name: scenarios::DemoName,
+        /// Without one, says which there are.
+        name: Option<demo::DemoName>,
         /// Leave it running until Ctrl-C.
         #[arg(long)]
         keep: bool,
@@ -71,6 +73,6 @@ fn main() -> anyhow::Result<()> {
         Task::Test { scenario } => scenarios::test(scenario.as_deref()),
         Task::Fuzz { target, seconds } => fuzz::run(target, seconds),
         Task::Bench { arguments } => bench::run(&arguments),
-        Task::Demo { name, keep } => scenarios::demo(name, keep),
+        Task::Demo { name, keep } => demo::run(name, keep),
     }
 }

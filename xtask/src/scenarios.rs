@@ -1,4 +1,4 @@
-//! Runs what needs a running agent: the scenarios of tests/ and the demo.
+//! Runs what needs a running agent: the scenarios of tests/ and, by [`crate::demo`], the demos.
 //!
 //! Agent and peers run under several uids, so their binaries are staged where everybody may read them, and the
 //! step runs as root: directly, or through `sudo -n`. What a machine cannot do is listed at the end.
@@ -13,9 +13,8 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use clap::ValueEnum;
 
-use crate::{browser, engines, interrupt, peers, step};
+use crate::{browser, engines, peers, step};
 
 /// Stages are called this and the pid of who made them.
 const STAGE: &str = "vouch-stage-";
@@ -39,34 +38,6 @@ pub(crate) fn test(scenario: Option<&str>) -> anyhow::Result<()> {
         unit_tests()?;
     }
     scenarios(scenario, env::var_os("VOUCH_REQUIRE_ALL").is_some_and(|value| value == "1"))
-}
-
-/// A folder below deploy/demos/.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum DemoName {
-    /// Two services that speak mutual TLS, as the SPIFFE documentation has it
-    Docs,
-    /// An edge proxy and a sidecar that are known by their containers' labels
-    EdgeSidecar,
-    /// Envoy's four TLS proxies, with certificates from the agent
-    TlsSandbox,
-}
-
-/// Runs a demo in the foreground.
-///
-/// # Errors
-/// When it cannot be built, this machine cannot run it, or it sees something else than was expected.
-pub(crate) fn demo(name: DemoName, keep: bool) -> anyhow::Result<()> {
-    let programs = ["build", "--package", "vouch-tests", "--bin", "demo", "--bin", "service"];
-    let executables = build(&programs, |_| true)?;
-    // The services' program is looked for beside it.
-    let demo = executables.iter().find(|path| path.ends_with("demo")).context("cargo built no demo")?;
-    let stage = Stage::new()?;
-    let mut command = stage.command(demo)?;
-    // Ctrl-C is for the demo; we clean up behind it.
-    interrupt::ignore();
-    let name = name.to_possible_value().context("every demo has a name")?;
-    step::run(command.arg(name.get_name()).args(keep.then_some("--keep")))
 }
 
 /// Unit and doc tests of every package that needs no privilege.
@@ -93,7 +64,10 @@ fn scenarios(filter: Option<&str>, require_all: bool) -> anyhow::Result<()> {
 }
 
 /// Builds by `cargo arguments` and gives the executables of the artifacts that are `wanted`.
-fn build(arguments: &[&str], wanted: impl Fn(&serde_json::Value) -> bool) -> anyhow::Result<Vec<PathBuf>> {
+pub(crate) fn build(
+    arguments: &[&str],
+    wanted: impl Fn(&serde_json::Value) -> bool,
+) -> anyhow::Result<Vec<PathBuf>> {
     let messages = step::read(step::cargo(arguments).arg("--message-format=json-render-diagnostics"))?;
     let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let executables = artifacts
@@ -103,7 +77,7 @@ fn build(arguments: &[&str], wanted: impl Fn(&serde_json::Value) -> bool) -> any
 }
 
 /// A folder that every uid may enter, with the binaries in it; goes away with its last user.
-struct Stage {
+pub(crate) struct Stage {
     dir: PathBuf,
     envoy: Result<PathBuf, String>,
     engines: Result<PathBuf, String>,
@@ -111,7 +85,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         // Together, so that what both need is built once.
         let packages = ["build", "--package", "vouch", "--package", "vouch-bench"];
         let built = build(&packages, |artifact| artifact["target"]["kind"][0] == "bin")?;
@@ -148,7 +122,7 @@ impl Stage {
     }
 
     /// What runs `program` with our privileges raised as far as nobody has to be asked.
-    fn command(&self, program: &Path) -> anyhow::Result<Command> {
+    pub(crate) fn command(&self, program: &Path) -> anyhow::Result<Command> {
         let mut settings: Vec<(&str, OsString)> = vec![
             ("TMPDIR", self.dir.clone().into()),
             ("VOUCH_BIN", self.agent().into()),
