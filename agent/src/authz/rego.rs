@@ -7,6 +7,7 @@
 /// Functions that policies may call.
 pub mod builtins;
 mod entrypoint;
+mod explain;
 mod fault;
 mod gate;
 mod parse;
@@ -14,6 +15,7 @@ mod policy;
 mod program;
 mod rewrite;
 mod shape;
+mod trial;
 mod walk;
 #[cfg(test)]
 mod tests;
@@ -21,8 +23,10 @@ mod tests;
 use std::time::Duration;
 
 pub use entrypoint::{BadEntrypoint, Entrypoint};
+pub use explain::{Explanation, Reached};
 pub use fault::Fault;
 pub use policy::{EvalError, Policy};
+pub use trial::{Outcome, TestResult};
 
 /// One file of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,9 +19,15 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// At the first character of `span`: its own line and column are those of its last part.
     pub(super) fn at(span: &Span, reason: impl Into<String>) -> Self {
-        let line = span.source.line(span.line.saturating_sub(1));
-        Self::on_line(span.source.file(), line, span.line, span.col, reason)
+        let text = span.source.contents();
+        let before = text.get(..span.start as usize).unwrap_or_default();
+        let line = before.matches('\n').count() as u32 + 1;
+        let from = before.rfind('\n').map_or(0, |at| at + 1);
+        let column = before[from..].chars().count() as u32 + 1;
+        let shown = text[from..].lines().next().unwrap_or_default();
+        Self::on_line(span.source.file(), shown, line, column, reason)
     }
 
     /// `text` is that line of the source.

@@ -11,23 +11,28 @@ use std::{
 use regorus::{Engine, LimitError, Value, utils::limits::ExecutionTimerConfig};
 
 use super::{
-    Data, Entrypoint, Fault, Limits, Source, builtins, entrypoint, gate, parse,
+    Data, Entrypoint, Fault, Limits, Source, builtins, entrypoint,
+    explain::{self, Extent},
+    gate, parse,
     program::{Kind, Program},
     rewrite,
+    trial::{self, Trial},
 };
 
 /// Checked and ready. Evaluates by `&self`, from several threads at once.
 pub struct Policy {
     /// Prepared; each evaluation has a clone, which shares all that is large.
     engine: Engine,
-    query: Query,
-    time: Duration,
+    pub(super) query: Query,
+    pub(super) time: Duration,
     warnings: Vec<Fault>,
+    pub(super) trials: Vec<Trial>,
+    pub(super) extents: Vec<Extent>,
 }
 
 /// How the engine is asked for the decision.
 #[derive(Debug, Clone)]
-enum Query {
+pub(super) enum Query {
     /// The path of one rule.
     Rule(String),
     /// Any other document.
@@ -121,7 +126,8 @@ impl Policy {
         prepare(&mut engine, sources)?;
         let program = Program::new(&mut engine);
         let query = query(&program, entrypoint);
-        Ok(Self { engine, query, time: limits.time, warnings })
+        let (trials, extents) = (trial::find(&program), explain::extents(&program));
+        Ok(Self { engine, query, time: limits.time, warnings, trials, extents })
     }
 
     /// Remarks on a policy that is loaded all the same, by place.
@@ -135,21 +141,32 @@ impl Policy {
     /// See [`EvalError`]; takes no longer than [`Limits::time`] and the built-in function that is running by then.
     pub fn evaluate(&self, input: Value) -> Result<Value, EvalError> {
         let mut engine = self.engine.clone();
-        self.within_limits(|| {
+        Self::within(self.time, || {
             engine.set_input(input);
             ask(&mut engine, &self.query)
         })
     }
 
-    fn within_limits(&self, evaluate: impl FnOnce() -> Result<Value, EvalError>) -> Result<Value, EvalError> {
+    /// An engine of its own, with another time limit.
+    pub(super) fn fresh(&self, time: Duration) -> Engine {
+        let mut engine = self.engine.clone();
+        engine.set_execution_timer_config(ExecutionTimerConfig { limit: time, check_interval: STEPS });
+        engine
+    }
+
+    /// Runs an evaluation that ends by itself within `time`, and nothing else but it when it panics.
+    pub(super) fn within(
+        time: Duration,
+        evaluate: impl FnOnce() -> Result<Value, EvalError>,
+    ) -> Result<Value, EvalError> {
         let start = Instant::now();
         // The engine is dropped with all its state after a panic, so nothing half done is seen.
         let value = catch_unwind(AssertUnwindSafe(evaluate))
             .unwrap_or_else(|panic| Err(EvalError::Panic(said(&*panic))));
-        // Whatever came of it came too late: the engine may take an error of one definition for another one's value.
         match value {
-            Err(EvalError::TimeLimit(_)) => Err(EvalError::TimeLimit(self.time)),
-            _ if start.elapsed() > self.time => Err(EvalError::TimeLimit(self.time)),
+            Err(EvalError::TimeLimit(_)) => Err(EvalError::TimeLimit(time)),
+            // Whatever came of it came too late: the engine may take an error of one definition for another one's value.
+            Ok(_) if start.elapsed() > time => Err(EvalError::TimeLimit(time)),
             value => value,
         }
     }
@@ -161,9 +178,10 @@ impl std::fmt::Debug for Policy {
     }
 }
 
+/// Steps between two looks at the clock.
+const STEPS: NonZeroU32 = NonZeroU32::new(32).expect("not zero");
+
 fn new_engine(limits: &Limits) -> Result<Engine, Vec<Fault>> {
-    /// Steps between two looks at the clock.
-    const STEPS: NonZeroU32 = NonZeroU32::new(32).expect("not zero");
     let mut engine = Engine::new();
     engine.set_strict_builtin_errors(false);
     engine.set_gather_prints(true);
@@ -260,7 +278,7 @@ fn query(program: &Program, entrypoint: &Entrypoint) -> Query {
     }
 }
 
-fn ask(engine: &mut Engine, query: &Query) -> Result<Value, EvalError> {
+pub(super) fn ask(engine: &mut Engine, query: &Query) -> Result<Value, EvalError> {
     let result = match query {
         Query::Rule(path) => engine.eval_rule(path.clone()),
         Query::Document(reference) => engine.eval_query(reference.clone(), false).map(|results| {

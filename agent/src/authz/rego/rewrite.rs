@@ -1,5 +1,6 @@
 //! What the engine would take otherwise than OPA takes it is written in other words before the engine sees it. Lines stay
-//! where they are, so places in messages do, too; columns behind a change move.
+//! where they are unless an argument of a negated call has several, so places in messages do, too; columns behind a change
+//! move.
 
 mod functions;
 mod guards;
@@ -9,7 +10,18 @@ pub(super) use functions::FUNCTIONS;
 pub(super) use guards::guards;
 pub(super) use operators::operators;
 
+use regorus::unstable::Span;
+
 use super::program::Program;
+
+/// Where an expression begins and ends. The engine's spans leave out the quotes of a string at either end.
+fn extent(span: &Span) -> (u32, u32) {
+    let text = span.source.contents().as_bytes();
+    let is_quote = |at: usize| matches!(text.get(at), Some(b'"' | b'`'));
+    let (start, end) = (span.start as usize, span.end as usize);
+    let start = if start > 0 && is_quote(start - 1) { span.start - 1 } else { span.start };
+    (start, if is_quote(end) { span.end + 1 } else { span.end })
+}
 
 fn each_unit(program: &Program, mut edit: impl FnMut(usize, &mut Edits)) -> Vec<Option<String>> {
     let units = program.units.iter().enumerate();

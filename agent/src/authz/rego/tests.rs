@@ -1,1 +1,322 @@
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
+use regorus::Value;
+
+use super::*;
+
+pub(super) fn source(name: &str, text: &str) -> Source {
+    Source { name: name.into(), text: text.into() }
+}
+
+pub(super) fn json(text: &str) -> Value {
+    Value::from_json_str(text).unwrap()
+}
+
+/// Compiles one file of package `envoy.authz` for `envoy/authz/allow`.
+pub(super) fn compile(rules: &str) -> Result<Policy, Vec<Fault>> {
+    compile_text(&format!("package envoy.authz\n{rules}\n"))
+}
+
+fn compile_text(text: &str) -> Result<Policy, Vec<Fault>> {
+    Policy::compile(&[source("policy.rego", text)], &[], &entrypoint(), &Limits::default())
+}
+
+pub(super) fn entrypoint() -> Entrypoint {
+    "envoy/authz/allow".parse().unwrap()
+}
+
+fn decide(rules: &str, input: &str) -> Result<Value, EvalError> {
+    compile(rules).unwrap_or_else(|faults| panic!("{}", faults[0])).evaluate(json(input))
+}
+
+/// The only fault of a policy.
+fn refusal(rules: &str) -> Fault {
+    let faults = compile(rules).err().unwrap_or_else(|| panic!("loaded: {rules}"));
+    faults.into_iter().next().unwrap()
+}
+
+fn slow(rules: &str) -> EvalError {
+    let limits = Limits { time: Duration::from_millis(20), ..Limits::default() };
+    let text = format!("package envoy.authz\n{rules}\n");
+    let policy = Policy::compile(&[source("policy.rego", &text)], &[], &entrypoint(), &limits).unwrap();
+    let start = Instant::now();
+    let error = policy.evaluate(json(&wide(400))).unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(2), "took {:?}", start.elapsed());
+    error
+}
+
+/// An input with an array of that many numbers.
+fn wide(items: usize) -> String {
+    let items: Vec<String> = (0..items).map(|item| item.to_string()).collect();
+    format!("{{\"xs\": [{}]}}", items.join(","))
+}
+
+#[test]
+fn a_policy_in_todays_syntax_decides() {
+    let rules = "default allow := false\nallow if input.method == \"GET\"";
+    assert_eq!(decide(rules, r#"{"method": "GET"}"#).unwrap(), Value::from(true));
+    assert_eq!(decide(rules, r#"{"method": "PUT"}"#).unwrap(), Value::from(false));
+}
+
+#[test]
+fn without_a_default_no_rule_means_undefined() {
+    assert_eq!(decide("allow if input.x", "{}").unwrap(), Value::Undefined);
+}
+
+#[test]
+fn both_syntaxes_stand_side_by_side_and_the_old_one_is_remarked_on() {
+    let old = "package lib.old\nsafe { input.method == \"GET\" }";
+    let new = "package envoy.authz\nimport data.lib.old\nallow if old.safe";
+    let sources = [source("old.rego", old), source("new.rego", new)];
+    let policy = Policy::compile(&sources, &[], &entrypoint(), &Limits::default()).unwrap();
+
+    assert_eq!(policy.evaluate(json(r#"{"method": "GET"}"#)).unwrap(), Value::from(true));
+    let [warning] = policy.warnings() else { panic!("{:?}", policy.warnings()) };
+    assert_eq!((warning.file.as_str(), warning.line), ("old.rego", 0));
+    assert!(warning.reason.contains("before OPA 1.0"), "{warning}");
+}
+
+#[test]
+fn a_file_that_says_rego_v1_is_not_read_in_the_old_syntax() {
+    let faults = compile_text("package envoy.authz\nimport rego.v1\nallow { true }\n").unwrap_err();
+    assert!(faults[0].reason.contains("`if` keyword"), "{}", faults[0]);
+}
+
+#[test]
+fn a_fault_shows_its_line_with_a_caret() {
+    let fault = refusal("allow if {\n  nope(input.x)\n}");
+    let shown = "policy.rego:3:3: no function nope is defined here, and none of that name is built in\n\
+                 3 |   nope(input.x)\n  |   ^";
+    assert_eq!(fault.to_string(), shown);
+}
+
+#[test]
+fn a_text_of_the_old_syntax_that_fails_in_both_says_so_for_both() {
+    let faults = compile_text("package envoy.authz\nallow { input.x }\nallow { input.y == }\n").unwrap_err();
+    assert_eq!(faults.iter().map(|fault| fault.line).collect::<Vec<_>>(), [3, 2]);
+    assert!(faults[0].reason.starts_with("in the syntax before OPA 1.0: "), "{}", faults[0]);
+}
+
+/// What the probes are about is in their names. The answers of OPA 1.22 are written in them.
+#[test]
+fn probes_are_decided_as_opa_decides_them_or_refused() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/policies/probes");
+    let mut seen = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rego") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let note =
+            |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned();
+        let (expected, opa) = (note("# expect:"), note("# opa:"));
+        let ours = match compile_text(&text) {
+            Err(_) => "refused".to_owned(),
+            Ok(policy) => {
+                match policy.evaluate(json(&fs::read_to_string(path.with_extension("json")).unwrap())) {
+                    Ok(Value::Undefined) => "undefined".to_owned(),
+                    Ok(value) => value.to_json_str().unwrap(),
+                    Err(_) => "error".to_owned(),
+                }
+            }
+        };
+        let wanted = if expected == "refused" { "refused" } else { &opa };
+        assert_eq!(ours, wanted, "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen > 100, "{seen}");
+}
+
+#[test]
+fn http_send_is_refused_with_what_to_do_instead() {
+    let fault = refusal("allow if not blocked\nblocked if http.send({\"url\": \"x\"}).status_code == 200");
+    assert_eq!(fault.line, 3);
+    assert!(fault.reason.contains("context_extensions"), "{fault}");
+}
+
+#[test]
+fn an_unknown_function_is_refused_where_nothing_reaches_it() {
+    assert!(refusal("allow if true\nunused if f(1)").reason.contains("no function f"));
+    assert!(refusal("allow if true\nunused if count(1, 2, 3)").reason.contains("takes 1 arguments, not 3"));
+    assert!(refusal("allow if true\nunused if g(1, 2, 3)\ng(x) := x").reason.contains("takes 1 arguments"));
+    assert!(refusal("allow if true\nunused if data.lib.f(1)").reason.contains("no function data.lib.f"));
+}
+
+#[test]
+fn keywords_from_the_future_are_refused() {
+    for import in ["rego.v2", "rego.v9", "future.keywords.and", "rego", "future.keywords.in.x"] {
+        assert_eq!(refusal(&format!("import {import}\nallow if true")).line, 2, "{import}");
+    }
+    for import in ["rego.v1", "future.keywords", "future.keywords.in", "data.lib", "input.attributes as a"] {
+        assert!(compile(&format!("import {import}\nallow if true")).is_ok(), "{import}");
+    }
+}
+
+#[test]
+fn a_document_that_nothing_defines_is_a_warning() {
+    let policy = compile("allow if data.roles.admin == input.user").unwrap();
+    let [warning] = policy.warnings() else { panic!("{:?}", policy.warnings()) };
+    assert_eq!((warning.line, warning.column), (2, 10));
+    assert!(warning.reason.contains("nothing defines data.roles.admin"), "{warning}");
+    assert_eq!(policy.evaluate(json(r#"{"user": "a"}"#)).unwrap(), Value::Undefined);
+}
+
+#[test]
+fn data_documents_are_below_data_and_do_not_overlap() {
+    let roles =
+        |name: &str, value: &str| Data { name: name.into(), path: vec!["roles".into()], value: json(value) };
+    let text = source("policy.rego", "package envoy.authz\nallow if data.roles[input.user] == \"admin\"\n");
+    let load =
+        |data: &[Data]| Policy::compile(std::slice::from_ref(&text), data, &entrypoint(), &Limits::default());
+
+    let policy =
+        load(&[roles("a.json", r#"{"ann": "admin"}"#), roles("b.json", r#"{"bob": "guest"}"#)]).unwrap();
+    assert_eq!(policy.evaluate(json(r#"{"user": "ann"}"#)).unwrap(), Value::from(true));
+    assert_eq!(policy.evaluate(json(r#"{"user": "bob"}"#)).unwrap(), Value::Undefined);
+    assert!(policy.warnings().is_empty());
+
+    let faults = load(&[roles("a.json", r#"{"ann": 1}"#), roles("b.json", r#"{"ann": 2}"#)]).unwrap_err();
+    assert_eq!(faults[0].file, "b.json");
+}
+
+#[test]
+fn data_larger_than_its_limit_is_refused() {
+    let data = Data { name: "d.json".into(), path: vec!["d".into()], value: json(&wide(100)) };
+    let limits = Limits { data_bytes: 50, ..Limits::default() };
+    let sources = [source("policy.rego", "package envoy.authz\nallow if true\n")];
+    let faults = Policy::compile(&sources, &[data], &entrypoint(), &limits).unwrap_err();
+    assert!(faults[0].reason.contains("more than 50 bytes"), "{}", faults[0]);
+}
+
+#[test]
+fn a_decision_that_no_rule_gives_is_refused_with_those_there_are() {
+    let text = source("policy.rego", "package mesh\nallow if true\n");
+    let faults = Policy::compile(&[text], &[], &entrypoint(), &Limits::default()).unwrap_err();
+    assert!(faults[0].reason.contains("mesh/allow: set `path`"), "{}", faults[0]);
+}
+
+#[test]
+fn objects_and_packages_are_decisions_too() {
+    let rules = "allow[\"allowed\"] := input.x == 1\nallow[\"http_status\"] := 401";
+    let value = decide(rules, r#"{"x": 1}"#).unwrap();
+    assert_eq!(value, json(r#"{"allowed": true, "http_status": 401}"#));
+
+    let package = "envoy/authz".parse().unwrap();
+    let sources = [source("policy.rego", "package envoy.authz\nallowed := input.x == 1\n")];
+    let policy = Policy::compile(&sources, &[], &package, &Limits::default()).unwrap();
+    assert_eq!(policy.evaluate(json(r#"{"x": 2}"#)).unwrap(), json(r#"{"allowed": false}"#));
+}
+
+#[test]
+fn definitions_that_disagree_are_a_conflict() {
+    let error = decide("allow := true if input.a\nallow := false if input.a", r#"{"a": 1}"#).unwrap_err();
+    assert_eq!(error.reason(), "conflict");
+    assert!(error.to_string().contains("policy.rego:"), "{error}");
+}
+
+#[test]
+fn rules_that_need_themselves_are_refused() {
+    assert!(refusal("allow if p\np if q\nq if p").reason.contains("needs itself"));
+    assert!(refusal("allow if f(1)\nf(x) if g(x)\ng(x) if f(x)").reason.contains("needs itself"));
+    assert!(refusal("allow if data.envoy").reason.contains("needs itself"));
+}
+
+#[test]
+fn a_chain_of_rules_deeper_than_its_limit_is_refused() {
+    let chain = |depth: usize| {
+        let rules: Vec<String> = (1..depth).map(|at| format!("r{at} if r{}", at + 1)).collect();
+        format!("allow if r1\n{}\nr{depth} if input.x", rules.join("\n"))
+    };
+    assert_eq!(decide(&chain(98), r#"{"x": 1}"#).unwrap(), Value::from(true));
+    assert!(refusal(&chain(101)).reason.contains("the limit is 100"));
+}
+
+#[test]
+fn a_file_that_is_too_large_is_refused_unread() {
+    let big = format!("package envoy.authz\nallow if true\n{}", "# filler\n".repeat(600_000));
+    let start = Instant::now();
+    let faults = compile_text(&big).unwrap_err();
+    assert!(faults[0].reason.contains("the limit is 1048576"), "{}", faults[0]);
+    assert!(start.elapsed() < Duration::from_secs(1));
+
+    let faults =
+        compile_text(&format!("package envoy.authz\nallow if true\n{}", "\n".repeat(20_001))).unwrap_err();
+    assert!(faults[0].reason.contains("more than 20000 lines"), "{}", faults[0]);
+}
+
+#[test]
+fn a_line_that_is_too_long_is_refused_at_its_limit() {
+    let fault = refusal(&format!("allow if input.x == \"{}\"", "x".repeat(2000)));
+    assert_eq!((fault.line, fault.column), (2, 1025));
+    assert!(fault.reason.contains("more than 1024 columns"), "{fault}");
+}
+
+#[test]
+fn deep_and_long_expressions_are_refused_before_they_are_read() {
+    let deep = [
+        format!("allow if {}1{}", "(\n".repeat(10_000), ")".repeat(10_000)),
+        format!("allow := {}1{}", "[\n".repeat(10_000), "]".repeat(10_000)),
+        format!("allow := {}1{}", "{\"a\":\n".repeat(10_000), "}".repeat(10_000)),
+        format!("allow := {}1{}", "[".repeat(40), "]".repeat(40)),
+        format!("allow if input.x == {}1", "-\n".repeat(10_000)),
+        format!("allow if input.x == 1{}", "\n+ 1".repeat(10_000)),
+        format!("allow if input.x{}", ".a".repeat(200)),
+        format!("allow if input.x{}", "\nin [1]".repeat(10_000)),
+        format!("allow if {}input.x", "not\n".repeat(10_000)),
+    ];
+    for rules in deep {
+        let start = Instant::now();
+        let fault = refusal(&rules);
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?} for {}", start.elapsed(), &rules[..20]);
+        assert!(fault.line > 0, "{fault}");
+    }
+}
+
+#[test]
+fn an_evaluation_ends_at_its_time_limit_wherever_it_is() {
+    let loops = [
+        "allow if { some a in input.xs; some b in input.xs; some c in input.xs; a + b + c == -1 }",
+        "allow if count([1 | a := input.xs[_]; b := input.xs[_]; c := input.xs[_]; a + b + c == -1]) == 1",
+        "allow if count({[a, b, c] | a := input.xs[_]; b := input.xs[_]; c := input.xs[_]}) == 1",
+        "allow if { every a in input.xs { every b in input.xs { every c in input.xs { a + b + c >= 0 } } } }",
+        "allow if { some a in input.xs; some b in input.xs; walk(input, [_, c]); a + b == c - 1000 }",
+        "f(a) if { some b in input.xs; some c in input.xs; a + b + c == -1 }\nf(a) if a == -1\n\
+         allow if { some a in input.xs; f(a) }",
+    ];
+    for rules in loops {
+        assert_eq!(slow(rules).reason(), "time_limit", "{rules}");
+    }
+}
+
+#[test]
+fn several_threads_decide_by_one_policy() {
+    let policy = compile("allow if input.x > 10").unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let policy = &policy;
+            scope.spawn(move || {
+                for x in 0..20 {
+                    let wanted = if x > 10 { Value::from(true) } else { Value::Undefined };
+                    assert_eq!(
+                        policy.evaluate(json(&format!("{{\"x\": {x}}}"))).unwrap(),
+                        wanted,
+                        "{thread}"
+                    );
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_panic_inside_ends_one_evaluation_only() {
+    let policy = compile("allow if true").unwrap();
+    let error = Policy::within(Duration::from_secs(1), || panic!("on purpose")).unwrap_err();
+    assert_eq!(error.reason(), "internal");
+    assert_eq!(policy.evaluate(json("{}")).unwrap(), Value::from(true));
+}

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use regorus::unstable::{AssignOp, BoolOp, Expr, Literal, LiteralStmt, Query, Ref, Rule};
 
-use super::{Edits, each_unit};
+use super::{Edits, each_unit, extent};
 use crate::authz::rego::{
     Fault,
     gate::values::is_surely_defined,
@@ -68,7 +68,7 @@ impl Guard<'_> {
         }
         let text = stmt.span.source.contents();
         let with = match (stmt.with_mods.first(), stmt.with_mods.last()) {
-            (Some(first), Some(last)) => &text[first.span.start as usize..last.span.end as usize],
+            (Some(first), Some(last)) => &text[first.span.start as usize..extent(&last.span).1 as usize],
             _ => "",
         };
         let mut before = String::new();
@@ -79,11 +79,12 @@ impl Guard<'_> {
                 return;
             }
             let name = edits.name();
-            before.push_str(&format!("{name} := {} {with}; ", argument.span().text()));
+            let (start, end) = extent(argument.span());
+            before.push_str(&format!("{name} := {} {with}; ", &text[start as usize..end as usize]));
         }
         if plain.contains(&query.qidx) {
             before.insert_str(0, "{ ");
-            edits.close(stmt.span.end, " }");
+            edits.close(extent(&stmt.span).1, " }");
         }
         edits.open(stmt.span.start, &before);
     }

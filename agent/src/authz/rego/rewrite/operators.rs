@@ -2,7 +2,7 @@
 
 use regorus::unstable::{ArithOp, BinOp, BoolOp, Expr, Literal, LiteralStmt, Ref};
 
-use super::{Edits, each_unit};
+use super::{Edits, each_unit, extent};
 use crate::authz::rego::{
     gate::values::is_surely_defined,
     program::Program,
@@ -35,8 +35,9 @@ fn some(stmt: &LiteralStmt, edits: &mut Edits) {
             | Expr::ObjectCompr { .. }
     );
     if !is_collection {
-        edits.open(collection.span().start, "internal.items(");
-        edits.close(collection.span().end, ")");
+        let (start, end) = extent(collection.span());
+        edits.open(start, "internal.items(");
+        edits.close(end, ")");
     }
 }
 
@@ -101,9 +102,10 @@ fn call(expr: &Expr, lhs: &Expr, rhs: &Expr, word: &str, function: &str, edits: 
     let Some(at) = word_between(lhs.span().end, rhs.span().start, word, span.source.contents()) else {
         return;
     };
-    edits.open(span.start, &format!("{function}("));
+    let (start, end) = extent(span);
+    edits.open(start, &format!("{function}("));
     edits.replace(at, at + word.len() as u32, ",");
-    edits.close(span.end, ")");
+    edits.close(end, ")");
 }
 
 /// Where `word` stands between two operands. Parentheses and comments may stand there, too, the latter behind it.

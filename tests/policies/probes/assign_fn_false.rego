@@ -1,0 +1,5 @@
+# expect: equal
+# opa: true
+package envoy.authz
+f(x) := x == 1
+allow if not f(input.x)

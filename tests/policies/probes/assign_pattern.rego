@@ -1,0 +1,4 @@
+# expect: refused
+# opa: true
+package envoy.authz
+allow if { {"a": x} := input.o; x == 1 }

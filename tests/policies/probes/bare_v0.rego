@@ -1,0 +1,6 @@
+# expect: refused
+# opa: refused
+package envoy.authz
+allow
+x if input.y
+z { true }

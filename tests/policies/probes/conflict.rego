@@ -1,0 +1,5 @@
+# expect: equal
+# opa: error
+package envoy.authz
+allow := true if input.x
+allow := false if input.x

@@ -1,0 +1,5 @@
+# expect: equal
+# opa: true
+package envoy.authz
+allow if not blocked
+blocked if count(input.n) > 0

@@ -1,0 +1,5 @@
+# expect: refused
+# opa: undefined
+package envoy.authz
+f(x) := input.missing if { x > 0 } else := 1
+allow if not f(1)

@@ -1,0 +1,5 @@
+# expect: equal
+# opa: undefined
+package envoy.authz
+x if "a","a" in {"a"}
+allow if not x

@@ -1,0 +1,4 @@
+# expect: equal
+# opa: refused
+package envoy.authz
+allow if { not x == 2; x := input.a }

@@ -1,0 +1,4 @@
+# expect: refused
+# opa: refused
+package envoy.authz
+allow if not input.xs[_] == 1

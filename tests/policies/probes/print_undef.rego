@@ -1,0 +1,4 @@
+# expect: equal
+# opa: true
+package envoy.authz
+allow if { print(input.missing); true }

@@ -1,0 +1,6 @@
+# expect: refused
+# opa: refused
+package envoy.authz
+p if q
+q if p
+allow if not p

@@ -1,0 +1,5 @@
+# expect: refused
+# opa: refused
+package envoy.authz
+f := 1
+allow if not f(1)

@@ -1,0 +1,5 @@
+# expect: equal
+# opa: true
+package envoy.authz
+ok if { input.a[i]; input.b[i] }
+allow if not ok

@@ -1,0 +1,5 @@
+# expect: refused
+# opa: undefined
+package envoy.authz
+p contains obj.b if { some obj in input.xs }
+allow if not p[1]

@@ -1,0 +1,5 @@
+# expect: equal
+# opa: true
+package envoy.authz
+p if count(input.a | {1}) == 1
+allow if not p

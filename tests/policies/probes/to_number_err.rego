@@ -1,0 +1,5 @@
+# expect: equal
+# opa: true
+package envoy.authz
+p if to_number(input.x) > 0
+allow if not p

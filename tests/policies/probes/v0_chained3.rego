@@ -1,0 +1,5 @@
+# expect: equal
+# opa: undefined
+package envoy.authz
+p { input.a } { input.b }
+allow { not p }

@@ -1,0 +1,5 @@
+# expect: refused
+# opa: refused
+package envoy.authz
+allow if { input.x }
+foo { true }

@@ -1,0 +1,5 @@
+# expect: refused
+# opa: undefined
+package envoy.authz
+p.foo { input.x }
+allow { not p.foo }

@@ -1,0 +1,5 @@
+# expect: equal
+# opa: true
+package envoy.authz
+default allow = false
+allow { input.method == "GET" }

@@ -1,0 +1,5 @@
+# expect: equal
+# opa: undefined
+package envoy.authz
+f if not input.x
+allow if f with input.x as input.missing
