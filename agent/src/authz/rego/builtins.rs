@@ -4,8 +4,16 @@
 //! Ours are added to the engine as extensions, which it looks up before its own.
 
 mod args;
+mod cidr;
+mod collections;
+mod crypto;
+mod encoding;
+mod engine;
 mod legacy;
+mod md5;
+mod numbers;
 mod regex;
+mod strings;
 
 use regorus::Value;
 
@@ -35,6 +43,14 @@ pub enum Exceeded {
     Pattern,
     #[error("a function would answer with more than {} KiB of text: give it less", TEXT_BYTES >> 10)]
     Text,
+    #[error("a range has more than {} numbers: make it smaller", numbers::RANGE)]
+    Numbers,
+    #[error(
+        "networks have more than {} addresses to list, or {} pairs to compare: make them smaller",
+        cidr::EXPANDED,
+        cidr::PAIRS
+    )]
+    Addresses,
 }
 
 /// The most text that one of our functions answers with.
@@ -44,7 +60,8 @@ const TEXT_BYTES: usize = 1 << 20;
 ///
 /// Functions that only version 0 of Rego has are among them; [`is_legacy`] tells them apart.
 pub fn is_known(name: &str, arity: usize) -> bool {
-    all().iter().any(|builtin| builtin.name == name && usize::from(builtin.arity) == arity)
+    let is_ours = |builtin: &Builtin| builtin.name == name && usize::from(builtin.arity) == arity;
+    all().iter().any(is_ours) || engine::KNOWN.contains(&(name, arity))
 }
 
 /// Whether only modules of Rego's version 0 may call this.
@@ -71,7 +88,36 @@ pub fn all() -> &'static [Builtin] {
     &ALL
 }
 
-static ALL: [Builtin; 17] = [
+static ALL: [Builtin; 59] = [
+    builtin!("array.flatten", 1, collections::flatten),
+    builtin!("base64.decode", 1, encoding::base64_decode),
+    builtin!("base64.is_valid", 1, encoding::base64_is_valid),
+    builtin!("base64url.decode", 1, encoding::base64url_decode),
+    builtin!("count", 1, strings::count),
+    builtin!("crypto.hmac.equal", 2, crypto::hmac_equal),
+    builtin!("crypto.hmac.md5", 2, crypto::hmac_md5),
+    builtin!("crypto.hmac.sha1", 2, crypto::hmac_sha1),
+    builtin!("crypto.hmac.sha256", 2, crypto::hmac_sha256),
+    builtin!("crypto.hmac.sha512", 2, crypto::hmac_sha512),
+    builtin!("crypto.md5", 1, crypto::md5),
+    builtin!("crypto.sha1", 1, crypto::sha1),
+    builtin!("crypto.sha256", 1, crypto::sha256),
+    builtin!("format_int", 2, numbers::format_int),
+    builtin!("indexof", 2, strings::indexof),
+    builtin!("indexof_n", 2, strings::indexof_n),
+    builtin!("json.is_valid", 1, encoding::json_is_valid),
+    builtin!("json.marshal", 1, encoding::json_marshal),
+    builtin!("json.unmarshal", 1, encoding::json_unmarshal),
+    builtin!("lower", 1, strings::lower),
+    builtin!("net.cidr_contains", 2, cidr::contains),
+    builtin!("net.cidr_contains_matches", 2, cidr::contains_matches),
+    builtin!("net.cidr_expand", 1, cidr::expand),
+    builtin!("net.cidr_intersects", 2, cidr::intersects),
+    builtin!("net.cidr_is_valid", 1, cidr::is_valid),
+    builtin!("net.cidr_merge", 1, cidr::merge),
+    builtin!("numbers.range", 2, numbers::range),
+    builtin!("numbers.range_step", 3, numbers::range_step),
+    builtin!("object.subset", 2, collections::subset),
     builtin!("regex.find_all_string_submatch_n", 3, regex::find_all_string_submatch_n),
     builtin!("regex.find_n", 3, regex::find_n),
     builtin!("regex.is_valid", 1, regex::is_valid),
@@ -79,6 +125,18 @@ static ALL: [Builtin; 17] = [
     builtin!("regex.replace", 3, regex::replace),
     builtin!("regex.split", 2, regex::split),
     builtin!("regex.template_match", 4, regex::template_match),
+    builtin!("replace", 3, strings::replace),
+    builtin!("strings.count", 2, strings::occurrences),
+    builtin!("strings.replace_n", 2, strings::replace_n),
+    builtin!("strings.split_n", 3, strings::split_n),
+    builtin!("substring", 3, strings::substring),
+    builtin!("to_number", 1, numbers::to_number),
+    builtin!("trace", 1, collections::trace),
+    builtin!("upper", 1, strings::upper),
+    builtin!("urlquery.decode", 1, encoding::urlquery_decode),
+    builtin!("urlquery.decode_object", 1, encoding::urlquery_decode_object),
+    builtin!("urlquery.encode", 1, encoding::urlquery_encode),
+    builtin!("urlquery.encode_object", 1, encoding::urlquery_encode_object),
     legacy!("all", 1, legacy::all),
     legacy!("any", 1, legacy::any),
     legacy!("cast_array", 1, legacy::cast_array),
@@ -87,6 +145,7 @@ static ALL: [Builtin; 17] = [
     legacy!("cast_object", 1, legacy::cast_object),
     legacy!("cast_set", 1, legacy::cast_set),
     legacy!("cast_string", 1, legacy::cast_string),
+    legacy!("net.cidr_overlap", 2, cidr::contains),
     legacy!("re_match", 2, regex::is_match),
     legacy!("set_diff", 2, legacy::set_diff),
 ];
