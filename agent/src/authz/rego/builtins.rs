@@ -9,6 +9,8 @@ mod collections;
 mod crypto;
 mod encoding;
 mod engine;
+mod fmt;
+mod glob;
 mod legacy;
 mod md5;
 mod numbers;
@@ -88,7 +90,7 @@ pub fn all() -> &'static [Builtin] {
     &ALL
 }
 
-static ALL: [Builtin; 59] = [
+static ALL: [Builtin; 62] = [
     builtin!("array.flatten", 1, collections::flatten),
     builtin!("base64.decode", 1, encoding::base64_decode),
     builtin!("base64.is_valid", 1, encoding::base64_is_valid),
@@ -103,6 +105,8 @@ static ALL: [Builtin; 59] = [
     builtin!("crypto.sha1", 1, crypto::sha1),
     builtin!("crypto.sha256", 1, crypto::sha256),
     builtin!("format_int", 2, numbers::format_int),
+    builtin!("glob.match", 3, glob::is_match),
+    builtin!("glob.quote_meta", 1, glob::quote_meta),
     builtin!("indexof", 2, strings::indexof),
     builtin!("indexof_n", 2, strings::indexof_n),
     builtin!("json.is_valid", 1, encoding::json_is_valid),
@@ -126,6 +130,7 @@ static ALL: [Builtin; 59] = [
     builtin!("regex.split", 2, regex::split),
     builtin!("regex.template_match", 4, regex::template_match),
     builtin!("replace", 3, strings::replace),
+    builtin!("sprintf", 2, fmt::sprintf),
     builtin!("strings.count", 2, strings::occurrences),
     builtin!("strings.replace_n", 2, strings::replace_n),
     builtin!("strings.split_n", 3, strings::split_n),

@@ -174,10 +174,7 @@ impl Compiled {
     /// [`Failure::Error`] when RE2 has no such pattern, [`Exceeded::Pattern`] when the engine cannot hold it.
     fn new(pattern: &str) -> Result<Self, Failure> {
         let translated = syntax::translate(pattern).map_err(|_| Failure::Error)?;
-        let regex =
-            RegexBuilder::new(&translated.pattern).size_limit(COMPILED_BYTES).nest_limit(NESTED).build();
-        let regex = regex.map_err(|_| Failure::Exceeded(Exceeded::Pattern))?;
-        Ok(Compiled { regex, group_names: translated.group_names })
+        Ok(Compiled { regex: built(&translated.pattern)?, group_names: translated.group_names })
     }
 
     /// Writes `template` for one match.
@@ -255,15 +252,36 @@ impl Kept {
 
 /// Compiles a pattern, or finds it compiled.
 fn compiled(pattern: &str) -> Result<Arc<Compiled>, Failure> {
+    kept_or(pattern, || Compiled::new(pattern))
+}
+
+/// Whether an expression in the engine's syntax matches. It is kept by `key`, which no pattern of RE2 may be.
+pub(super) fn is_match_of(
+    key: &str,
+    value: &str,
+    expression: impl FnOnce() -> Result<String, Failure>,
+) -> Answer {
+    let compiled = kept_or(&format!("({key}"), || {
+        Ok(Compiled { regex: built(&expression()?)?, group_names: Vec::new() })
+    })?;
+    Ok(Value::Bool(compiled.regex.is_match(value)))
+}
+
+fn built(expression: &str) -> Result<Regex, Failure> {
+    let regex = RegexBuilder::new(expression).size_limit(COMPILED_BYTES).nest_limit(NESTED).build();
+    regex.map_err(|_| Failure::Exceeded(Exceeded::Pattern))
+}
+
+fn kept_or(key: &str, compile: impl FnOnce() -> Result<Compiled, Failure>) -> Result<Arc<Compiled>, Failure> {
     static COMPILED: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
     // Nothing that panics runs under the lock.
     let kept = || COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(compiled) = kept().get(pattern) {
+    if let Some(compiled) = kept().get(key) {
         return Ok(compiled);
     }
-    within_length(pattern)?;
-    let compiled = Arc::new(Compiled::new(pattern)?);
-    kept().insert(pattern, Arc::clone(&compiled));
+    within_length(key)?;
+    let compiled = Arc::new(compile()?);
+    kept().insert(key, Arc::clone(&compiled));
     Ok(compiled)
 }
 
