@@ -11,6 +11,7 @@ mod encoding;
 mod engine;
 mod fmt;
 mod glob;
+mod jwt;
 mod legacy;
 mod md5;
 mod numbers;
@@ -90,7 +91,7 @@ pub fn all() -> &'static [Builtin] {
     &ALL
 }
 
-static ALL: [Builtin; 62] = [
+static ALL: [Builtin; 76] = [
     builtin!("array.flatten", 1, collections::flatten),
     builtin!("base64.decode", 1, encoding::base64_decode),
     builtin!("base64.is_valid", 1, encoding::base64_is_valid),
@@ -109,6 +110,20 @@ static ALL: [Builtin; 62] = [
     builtin!("glob.quote_meta", 1, glob::quote_meta),
     builtin!("indexof", 2, strings::indexof),
     builtin!("indexof_n", 2, strings::indexof_n),
+    builtin!("io.jwt.decode", 1, jwt::decode),
+    builtin!("io.jwt.decode_verify", 2, jwt::decode_verify),
+    builtin!("io.jwt.verify_eddsa", 2, jwt::verify_eddsa),
+    builtin!("io.jwt.verify_es256", 2, jwt::verify_es256),
+    builtin!("io.jwt.verify_es384", 2, jwt::verify_es384),
+    builtin!("io.jwt.verify_hs256", 2, jwt::verify_hs256),
+    builtin!("io.jwt.verify_hs384", 2, jwt::verify_hs384),
+    builtin!("io.jwt.verify_hs512", 2, jwt::verify_hs512),
+    builtin!("io.jwt.verify_ps256", 2, jwt::verify_ps256),
+    builtin!("io.jwt.verify_ps384", 2, jwt::verify_ps384),
+    builtin!("io.jwt.verify_ps512", 2, jwt::verify_ps512),
+    builtin!("io.jwt.verify_rs256", 2, jwt::verify_rs256),
+    builtin!("io.jwt.verify_rs384", 2, jwt::verify_rs384),
+    builtin!("io.jwt.verify_rs512", 2, jwt::verify_rs512),
     builtin!("json.is_valid", 1, encoding::json_is_valid),
     builtin!("json.marshal", 1, encoding::json_marshal),
     builtin!("json.unmarshal", 1, encoding::json_unmarshal),

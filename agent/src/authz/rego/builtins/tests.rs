@@ -4,7 +4,8 @@ use regorus::{Engine, Value};
 
 use super::*;
 
-/// What OPA 1.22.2 answers. Sets are written `{"$set": […]}`, objects with other keys than text `{"$object": [[key, value], …]}`.
+/// What OPA 1.22.2 answers. Sets are written `{"$set": […]}`, objects with other keys than text `{"$object": [[key, value], …]}`,
+/// whole numbers with many digits `{"$number": "…"}`.
 const ASKED_OF_OPA: &str = include_str!("opa.json");
 
 /// A value in that writing.
@@ -17,6 +18,9 @@ fn value(written: &Value) -> Value {
     if let Some(pairs) = tagged("$object") {
         let pair = |pair: &Value| (value(&pair[0]), value(&pair[1]));
         return Value::from(pairs.as_array().unwrap().iter().map(pair).collect::<BTreeMap<_, _>>());
+    }
+    if let Some(digits) = tagged("$number") {
+        return Value::from_numeric_string(digits.as_string().unwrap()).unwrap();
     }
     match written {
         Value::Array(_) => Value::from(many(written)),
