@@ -12,6 +12,8 @@ mod fetch;
 mod first_entry;
 mod node;
 mod output;
+#[cfg(feature = "authz")]
+mod policy;
 mod status;
 mod svid;
 
@@ -77,6 +79,10 @@ enum Command {
     /// SVIDs that the agent holds
     #[command(subcommand)]
     Svid(svid::Svid),
+    /// Policies of authorization
+    #[cfg(feature = "authz")]
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Configuration files
     #[command(subcommand)]
     Config(config::Config),
@@ -112,6 +118,8 @@ fn run(cli: Cli) -> Result<ExitCode, Problem> {
         Command::Healthcheck => status::healthcheck(common),
         Command::Entry(entry) => entry::run(&entry, common),
         Command::Svid(svid) => svid::run(&svid, common),
+        #[cfg(feature = "authz")]
+        Command::Policy(policy) => policy::run(&policy, common),
         Command::Config(config) => config::run(&config, common),
         Command::Completion { shell } => {
             let mut script = vec![];

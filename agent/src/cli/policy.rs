@@ -11,16 +11,12 @@ use regorus::Value;
 use serde_json::json;
 use vouch_proto::admin::GetCheckRequest;
 
-use super::{
-    Common,
-    client::block_on,
-    exit, explain, output,
-};
+use super::{Common, client::block_on, exit, explain, output};
 use crate::{
     authz::{
         self, CheckId, Mask, PolicyFiles,
-        rego::{Entrypoint, Policy, TestOutcome, TestResult},
-        result::interpret,
+        rego::{Entrypoint, Outcome, Reached, TestResult},
+        result::{Verdict, interpret},
     },
     config,
     problem::Problem,
@@ -144,9 +140,9 @@ fn test(which: &Which, common: &Common) -> Result<ExitCode, Problem> {
             .why("a test is a rule whose name begins with test_")
             .fix("name the files with tests too: vouch policy test POLICY.rego POLICY_test.rego"));
     }
-    let count = |wanted: fn(&TestOutcome) -> bool| results.iter().filter(|test| wanted(&test.outcome)).count();
-    let passed = count(|outcome| matches!(outcome, TestOutcome::Passed));
-    let skipped = count(|outcome| matches!(outcome, TestOutcome::Skipped));
+    let count = |wanted: fn(&Outcome) -> bool| results.iter().filter(|test| wanted(&test.outcome)).count();
+    let passed = count(|outcome| matches!(outcome, Outcome::Pass));
+    let skipped = count(|outcome| matches!(outcome, Outcome::Skipped));
     let failed = results.len() - passed - skipped;
     let shown: Vec<_> = results.iter().map(as_json).collect();
     let document = json!({ "passed": passed, "failed": failed, "skipped": skipped, "tests": shown });
@@ -157,12 +153,12 @@ fn test(which: &Which, common: &Common) -> Result<ExitCode, Problem> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(exit::FOUND_PROBLEMS) })
 }
 
-fn word(outcome: &TestOutcome) -> (&'static str, &str) {
+fn word(outcome: &Outcome) -> (&'static str, String) {
     match outcome {
-        TestOutcome::Passed => ("passed", ""),
-        TestOutcome::Failed => ("failed", ""),
-        TestOutcome::Skipped => ("skipped", ""),
-        TestOutcome::Errored(why) => ("error", why),
+        Outcome::Pass => ("passed", String::new()),
+        Outcome::Fail => ("failed", String::new()),
+        Outcome::Skipped => ("skipped", String::new()),
+        Outcome::Error(why) => ("error", why.to_string()),
     }
 }
 
@@ -199,12 +195,13 @@ fn evaluate(eval: &Eval, common: &Common) -> Result<ExitCode, Problem> {
     };
     let report = files.compile(name)?.explain(input);
     let (verdict, error) = match report.value.as_ref().map(interpret) {
-        Ok(Ok(verdict)) => (if verdict.is_allowed() { "allowed" } else { "denied" }, String::new()),
+        Ok(Ok(Verdict::Allow(_))) => ("allowed", String::new()),
+        Ok(Ok(Verdict::Deny(_))) => ("denied", String::new()),
         Ok(Err(error)) => ("denied", error.to_string()),
         Err(error) => ("denied", error.to_string()),
     };
     let value = report.value.as_ref().map(|value| Mask::default().result(value)).unwrap_or_default();
-    let reached: Vec<_> = report.reached.iter().map(|(file, line)| format!("{file}:{line}")).collect();
+    let reached: Vec<_> = report.reached.iter().map(reached_as_json).collect();
     let document = json!({
         "policy": name, "answer": verdict, "result": value, "error": error,
         "prints": report.prints, "reached": reached,
@@ -217,9 +214,26 @@ fn evaluate(eval: &Eval, common: &Common) -> Result<ExitCode, Problem> {
             out.push_str(&format!("error     {}\n", output::visible(&error)));
         }
         report.prints.iter().for_each(|line| out.push_str(&format!("print     {}\n", output::visible(line))));
-        reached.iter().for_each(|line| out.push_str(&format!("reached   {line}\n")));
+        report.reached.iter().for_each(|rule| describe_reached(rule, out));
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn reached_as_json(rule: &Reached) -> serde_json::Value {
+    json!({
+        "rule": rule.rule, "file": rule.file, "line": rule.line,
+        "evaluated": rule.evaluated, "left": rule.left,
+    })
+}
+
+/// A rule that was looked at, and the first line of it that was not reached: where it ended.
+fn describe_reached(rule: &Reached, out: &mut String) {
+    let ended = match (rule.evaluated.last(), rule.left.first()) {
+        (Some(last), Some(_)) => format!("ends at line {last}"),
+        (Some(_), None) => "whole".to_owned(),
+        (None, _) => "not looked at".to_owned(),
+    };
+    out.push_str(&format!("rule      {}  {}:{}  {ended}\n", rule.rule, rule.file, rule.line));
 }
 
 /// The input of a decision that the agent remembers, and the policy that decided.
@@ -260,6 +274,7 @@ fn read_input(path: &Path) -> Result<Value, Problem> {
 fn parse(text: &str, what: &str) -> Result<Value, Problem> {
     Value::from_json_str(text).map_err(|error| {
         let said = error.to_string();
-        Problem::new("E0913", format!("{what} is no JSON")).why(said.lines().next().unwrap_or_default().trim())
+        Problem::new("E0913", format!("{what} is no JSON"))
+            .why(said.lines().next().unwrap_or_default().trim())
     })
 }

@@ -189,7 +189,7 @@ fn new_engine(limits: &Limits) -> Result<Engine, Vec<Fault>> {
     for own in builtins::all().iter().chain(&rewrite::FUNCTIONS) {
         let call = own.call;
         engine
-            .add_extension(own.name.into(), own.arity, Box::new(move |args: Vec<Value>| Ok(call(&args))))
+            .add_extension(own.name.into(), own.arity, Box::new(move |args: Vec<Value>| Ok(call(&args)?)))
             .map_err(|error| vec![Fault::in_file("policy", error.to_string())])?;
     }
     Ok(engine)

@@ -77,12 +77,20 @@ fn arity_at(program: &Program, path: &[String]) -> Option<usize> {
 fn call(program: &Program, unit: usize, function: &Ref<Expr>, given: usize, scope: &Scope) -> Option<String> {
     match callee(program, unit, function, scope) {
         None => Some("this cannot be called: a call names a function".to_owned()),
-        Some(Callee::Builtin(name)) => unknown_builtin(&name, given),
+        Some(Callee::Builtin(name)) => {
+            let is_new = program.units[unit].module.rego_v1;
+            unknown_builtin(&name, given, is_new)
+        }
         Some(Callee::Rule(path)) => unknown_rule(program, &path, given),
     }
 }
 
-fn unknown_builtin(name: &str, given: usize) -> Option<String> {
+fn unknown_builtin(name: &str, given: usize, is_new: bool) -> Option<String> {
+    if is_new && builtins::is_legacy(name) {
+        return Some(format!(
+            "{name} is gone since OPA 1.0, and this file is written in the syntax since then"
+        ));
+    }
     if name == "http.send" {
         return Some(
             "http.send is not supported: a decision asks nobody else; put what it needs into the input, \

@@ -7,20 +7,40 @@ use regorus::Value;
 use crate::authz::rego::builtins::Builtin;
 
 pub(in crate::authz::rego) const FUNCTIONS: [Builtin; 14] = [
-    Builtin { name: "internal.at_least", arity: 2, call: |args| ordered(args, Ordering::is_ge) },
-    Builtin { name: "internal.at_most", arity: 2, call: |args| ordered(args, Ordering::is_le) },
-    Builtin { name: "internal.divide", arity: 2, call: |args| arithmetic(args, '/') },
-    Builtin { name: "internal.intersection", arity: 2, call: |args| sets(args, '&') },
-    Builtin { name: "internal.items", arity: 1, call: items },
-    Builtin { name: "internal.less", arity: 2, call: |args| ordered(args, Ordering::is_lt) },
-    Builtin { name: "internal.member_2", arity: 2, call: is_member },
-    Builtin { name: "internal.member_3", arity: 3, call: is_member_at },
-    Builtin { name: "internal.minus", arity: 2, call: |args| minus(args) },
-    Builtin { name: "internal.modulo", arity: 2, call: |args| arithmetic(args, '%') },
-    Builtin { name: "internal.more", arity: 2, call: |args| ordered(args, Ordering::is_gt) },
-    Builtin { name: "internal.plus", arity: 2, call: |args| arithmetic(args, '+') },
-    Builtin { name: "internal.times", arity: 2, call: |args| arithmetic(args, '*') },
-    Builtin { name: "internal.union", arity: 2, call: |args| sets(args, '|') },
+    Builtin {
+        name: "internal.at_least",
+        arity: 2,
+        legacy: false,
+        call: |args| Ok(ordered(args, Ordering::is_ge)),
+    },
+    Builtin {
+        name: "internal.at_most",
+        arity: 2,
+        legacy: false,
+        call: |args| Ok(ordered(args, Ordering::is_le)),
+    },
+    Builtin { name: "internal.divide", arity: 2, legacy: false, call: |args| Ok(arithmetic(args, '/')) },
+    Builtin { name: "internal.intersection", arity: 2, legacy: false, call: |args| Ok(sets(args, '&')) },
+    Builtin { name: "internal.items", arity: 1, legacy: false, call: |args| Ok(items(args)) },
+    Builtin {
+        name: "internal.less",
+        arity: 2,
+        legacy: false,
+        call: |args| Ok(ordered(args, Ordering::is_lt)),
+    },
+    Builtin { name: "internal.member_2", arity: 2, legacy: false, call: |args| Ok(is_member(args)) },
+    Builtin { name: "internal.member_3", arity: 3, legacy: false, call: |args| Ok(is_member_at(args)) },
+    Builtin { name: "internal.minus", arity: 2, legacy: false, call: |args| Ok(minus(args)) },
+    Builtin { name: "internal.modulo", arity: 2, legacy: false, call: |args| Ok(arithmetic(args, '%')) },
+    Builtin {
+        name: "internal.more",
+        arity: 2,
+        legacy: false,
+        call: |args| Ok(ordered(args, Ordering::is_gt)),
+    },
+    Builtin { name: "internal.plus", arity: 2, legacy: false, call: |args| Ok(arithmetic(args, '+')) },
+    Builtin { name: "internal.times", arity: 2, legacy: false, call: |args| Ok(arithmetic(args, '*')) },
+    Builtin { name: "internal.union", arity: 2, legacy: false, call: |args| Ok(sets(args, '|')) },
 ];
 
 fn ordered(args: &[Value], holds: fn(Ordering) -> bool) -> Value {
