@@ -49,7 +49,7 @@ struct Reader<'t> {
     at: usize,
     /// `--` and the boundary.
     dashed: Vec<u8>,
-    /// How lines end, by the first one.
+    /// How lines end, by that of the first part.
     newline: &'static [u8],
 }
 
@@ -62,10 +62,12 @@ enum Boundary {
 
 impl<'t> Reader<'t> {
     fn new(body: &'t [u8], boundary: &str) -> Self {
+        let dashed = format!("--{boundary}").into_bytes();
         let first_end = body.iter().position(|byte| *byte == b'\n');
-        let has_return = first_end.is_none_or(|at| body[..at].ends_with(b"\r"));
-        let newline = if has_return { &b"\r\n"[..] } else { b"\n" };
-        Self { body, at: 0, dashed: format!("--{boundary}").into_bytes(), newline }
+        let first = first_end.map(|at| &body[..at]).and_then(|line| line.strip_prefix(&*dashed));
+        // Without any part there is no first line that would say it.
+        let is_bare = first.is_some_and(|line| !line.ends_with(b"\r") && !line.starts_with(b"--"));
+        Self { body, at: 0, dashed, newline: if is_bare { b"\n" } else { b"\r\n" } }
     }
 
     fn rest(&self) -> &'t [u8] {

@@ -88,6 +88,7 @@ fn a_boundary_ends_a_part_only_as_a_line() {
 fn lines_may_all_end_without_a_return() {
     let body = lines(&["--AaB03x", NAMED, "", "b", "--AaB03x--"]).replace('\r', "");
     assert_eq!(read(&body).unwrap(), form(r#"{"a": ["b"]}"#));
+    assert!(read("--AaB03x--\n").is_err());
 }
 
 #[test]
