@@ -15,8 +15,12 @@ mod jwt;
 mod legacy;
 mod md5;
 mod numbers;
+mod paths;
 mod regex;
+mod semver;
 mod strings;
+mod time;
+mod x509;
 
 use regorus::Value;
 
@@ -54,6 +58,10 @@ pub enum Exceeded {
         cidr::PAIRS
     )]
     Addresses,
+    #[error("a text has more than {} certificates: split it", x509::CERTIFICATES)]
+    Certificates,
+    #[error("a path of json.filter or json.remove has more than {} segments: shorten it", paths::DEPTH)]
+    Path,
 }
 
 /// The most text that one of our functions answers with.
@@ -91,7 +99,7 @@ pub fn all() -> &'static [Builtin] {
     &ALL
 }
 
-static ALL: [Builtin; 76] = [
+static ALL: [Builtin; 83] = [
     builtin!("array.flatten", 1, collections::flatten),
     builtin!("base64.decode", 1, encoding::base64_decode),
     builtin!("base64.is_valid", 1, encoding::base64_is_valid),
@@ -105,6 +113,7 @@ static ALL: [Builtin; 76] = [
     builtin!("crypto.md5", 1, crypto::md5),
     builtin!("crypto.sha1", 1, crypto::sha1),
     builtin!("crypto.sha256", 1, crypto::sha256),
+    builtin!("crypto.x509.parse_certificates", 1, x509::parse_certificates),
     builtin!("format_int", 2, numbers::format_int),
     builtin!("glob.match", 3, glob::is_match),
     builtin!("glob.quote_meta", 1, glob::quote_meta),
@@ -124,8 +133,10 @@ static ALL: [Builtin; 76] = [
     builtin!("io.jwt.verify_rs256", 2, jwt::verify_rs256),
     builtin!("io.jwt.verify_rs384", 2, jwt::verify_rs384),
     builtin!("io.jwt.verify_rs512", 2, jwt::verify_rs512),
+    builtin!("json.filter", 2, paths::filter),
     builtin!("json.is_valid", 1, encoding::json_is_valid),
     builtin!("json.marshal", 1, encoding::json_marshal),
+    builtin!("json.remove", 2, paths::remove),
     builtin!("json.unmarshal", 1, encoding::json_unmarshal),
     builtin!("lower", 1, strings::lower),
     builtin!("net.cidr_contains", 2, cidr::contains),
@@ -145,11 +156,15 @@ static ALL: [Builtin; 76] = [
     builtin!("regex.split", 2, regex::split),
     builtin!("regex.template_match", 4, regex::template_match),
     builtin!("replace", 3, strings::replace),
+    builtin!("semver.compare", 2, semver::compare),
+    builtin!("semver.is_valid", 1, semver::is_valid),
     builtin!("sprintf", 2, fmt::sprintf),
     builtin!("strings.count", 2, strings::occurrences),
     builtin!("strings.replace_n", 2, strings::replace_n),
     builtin!("strings.split_n", 3, strings::split_n),
     builtin!("substring", 3, strings::substring),
+    builtin!("time.parse_duration_ns", 1, time::parse_duration_ns),
+    builtin!("time.parse_rfc3339_ns", 1, time::parse_rfc3339_ns),
     builtin!("to_number", 1, numbers::to_number),
     builtin!("trace", 1, collections::trace),
     builtin!("upper", 1, strings::upper),

@@ -50,7 +50,6 @@ pub(super) fn from_base64url(encoded: &str) -> Result<Vec<u8>, Failure> {
 }
 
 /// Line breaks are not looked at.
-#[expect(dead_code, reason = "certificates")]
 pub(super) fn from_base64(encoded: &str) -> Result<Vec<u8>, Failure> {
     decoded(&STANDARD, encoded)
 }
@@ -192,7 +191,7 @@ fn write_json(value: &Value, json: &mut String) -> Result<(), Failure> {
         Value::String(text) => write_json_text(text, json),
         Value::Array(_) | Value::Set(_) => {
             let elements = elements(value)?.into_iter();
-            write_joined(json, ['[', ']'], elements, |element, json| write_json(element, json))?;
+            write_joined(json, ['[', ']'], elements, write_json)?;
         }
         Value::Object(object) => {
             let pair = |(key, value): (&Value, &Value), json: &mut String| {

@@ -142,7 +142,7 @@ fn secret_algorithm(algorithm: Algorithm) -> Option<hmac::Algorithm> {
 /// The key of a PEM block, of a JSON Web Key, or those of a set of them.
 pub(super) fn parse(keys: &str) -> Result<Vec<NamedKey>, Failure> {
     match pem_block(keys) {
-        Some((block, rest)) if rest.is_empty() => Ok(vec![NamedKey::only(of_pem(block)?)]),
+        Some((block, "")) => Ok(vec![NamedKey::only(of_pem(block)?)]),
         Some(_) => Err(Failure::Error),
         None => of_json(&encoding::from_json(keys)?),
     }
