@@ -11,8 +11,8 @@ use std::{
 
 use serde_json::{Value, json};
 use vouch_tests::{
-    Agent, Cgroup, Child, Need, Settings, agent, child, entry, eventually, metrics, require, schema, sds,
-    user,
+    Agent, Cgroup, Child, Need, Settings, agent, child, entry, eventually, fake, metrics, require, schema,
+    sds, user,
 };
 
 const OF_USERS: &str = "spiffe://example.org/user/{unix:uid}";
@@ -159,6 +159,28 @@ fn a_cgroup_that_root_named_gives_its_name_and_one_that_another_named_does_not()
 
     for dir in [forged, service, odd, session] {
         eventually("the cgroup is empty", SOON, || fs::remove_dir(&dir).ok());
+    }
+}
+
+/// What stands for the label of a pod on a node without a cluster: the label that whoever runs the container gave it.
+#[test]
+fn a_container_gets_the_identity_that_its_label_says_unless_that_is_no_segment() {
+    require!(Need::Agent, Need::Root, Need::ConnectHook, Need::Cgroup2);
+    let template = "spiffe://example.org/{docker:label:app}";
+    for (label, given) in [("quote", Some("spiffe://example.org/quote")), ("x/../admin", None), ("", None)] {
+        let engine = agent::temporary_dir();
+        let socket = engine.path().join("docker.sock");
+        fake::engine(&socket, label.to_owned()).expect("an engine");
+        let settings = Settings::new([named(template, "labels")]).set("kernel.hooks", "require");
+        let agent = Agent::start(settings.set("attest.docker.socket", socket.to_str().expect("text")));
+        let cgroup = Cgroup::new();
+        let container = cgroup.dir().join(format!("docker-{}.scope", "0123456789abcdef".repeat(4)));
+        fs::create_dir(&container).expect("a cgroup can be made");
+        let got = fetched_in(&agent, &container, None);
+        assert_eq!(ids(&got), given.into_iter().collect::<Vec<_>>(), "{label:?}: {got:?}");
+        let illegal = metrics::sum(&agent.metrics(), "vouch_template_refusals_total{reason=\"illegal\"}");
+        assert_eq!(illegal > 0.0, given.is_none(), "{label:?}");
+        eventually("the cgroup is empty", SOON, || fs::remove_dir(&container).ok());
     }
 }
 

@@ -161,7 +161,7 @@ impl SvidOwner {
         self
     }
 
-    /// At most `identities` of one template are in use at once; [`TEMPLATE_IDENTITIES`] unless told otherwise.
+    /// At most `identities` of one template are in use at once; [`super::TEMPLATE_IDENTITIES`] unless told otherwise.
     #[must_use]
     pub fn deriving_at_most(self, identities: usize) -> Self {
         self.shared.wants.derive_at_most(identities);
