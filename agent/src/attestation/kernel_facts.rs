@@ -28,7 +28,14 @@ pub(super) fn kernel_facts(
 ) {
     let (task, own) = (&sighting.task, &sighting.task.namespaces);
     let container = container(containment, own, host);
-    let of_host = cgroup.filter(|_| container.as_deref() == Some(NO_CONTAINER));
+    match (containment, container.as_deref()) {
+        // That its container's cgroup has no name of the host's is a fact as well.
+        (Containment::Contained(_), _) => {}
+        (_, Some(NO_CONTAINER)) => {
+            say("cgroup_name", cgroup.and_then(|path| cgroup_name(path, only_root_adds_to)), set);
+        }
+        _ => say("cgroup_name", None, set),
+    }
     let facts = [
         ("userns", side(own.user, host.map(|host| host.user))),
         ("netns", side(own.net, host.map(|host| host.net))),
@@ -38,7 +45,6 @@ pub(super) fn kernel_facts(
         ("seccomp", seccomp(task.seccomp)),
         ("exe", executable(sighting, host)),
         ("cgroup", cgroup.map(str::to_owned)),
-        ("cgroup_name", of_host.and_then(|path| cgroup_name(path, only_root_adds_to))),
         ("container", container),
     ];
     for (name, value) in facts {
@@ -240,7 +246,6 @@ mod tests {
             ("cgroup_name", of_host(), here, Some("/"), host, None),
             ("cgroup_name", of_host(), here, None, host, None),
             ("cgroup_name", of_host(), here, ssh, None, None),
-            ("cgroup_name", own, here, Some(&*docker), host, None),
             ("cgroup_name", of_host(), here, Some(&*unknown_runtime), host, None),
             ("cgroup_name", Identity { cgroup_namespace: 95, ..of_host() }, here, ssh, host, None),
             ("container", of_host(), here, ssh, host, Some("none")),
@@ -256,6 +261,17 @@ mod tests {
             let found = said(name, identity, executable, cgroup, host);
             assert_eq!(found.as_deref(), expected, "{name} of {identity:?} in {cgroup:?}");
         }
+    }
+
+    #[test]
+    fn a_contained_process_surely_has_no_name_of_a_cgroup() {
+        let path = format!("/docker/{}/web.service", "0123456789abcdef".repeat(4));
+        let containment = Containment::of_cgroup(&path, |_| true);
+        let sighting =
+            Sighting { task: Task::from(&of_host()), executable: Provenance::Executed, launcher: None };
+        let mut set = SelectorSet::default();
+        kernel_facts(&sighting, Some(&path), &containment, Some(&HOST), |_| true, &mut set);
+        assert!(set.surely_lacks(&Selector::new("kernel", "cgroup_name:web.service")));
     }
 
     #[test]

@@ -52,10 +52,11 @@ impl Wanted {
         Self { hash: self.hash || other.hash, parent: self.parent || other.parent }
     }
 
-    /// Whether a gap is none that anybody would miss.
+    /// Whether a gap is none that anybody would miss; that another than root named a cgroup is no failure.
     pub(super) fn excuses(self, gap: &Selector) -> bool {
         !self.hash && (gap.kind(), gap.value()) == ("unix", "sha256")
             || !self.parent && (gap.kind(), gap.value()) == ("kernel", "parent_exe")
+            || (gap.kind(), gap.value()) == ("kernel", "cgroup_name")
     }
 }
 

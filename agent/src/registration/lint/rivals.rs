@@ -1,11 +1,11 @@
 //! Remarks on two entries at once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use super::excludes;
 use crate::{
     attestation::{Selector, SelectorSet},
-    registration::{EntryIndex, RegistrationEntry, Warning, vocabulary},
+    registration::{EntryId, EntryIndex, RegistrationEntry, Warning, vocabulary},
 };
 
 /// Most entries with the same hint that are compared with each other.
@@ -55,34 +55,52 @@ fn same_conditions(a: &RegistrationEntry, b: &RegistrationEntry) -> bool {
         && a.expires_at == b.expires_at
 }
 
+/// What two entries are compared by, with a template or without.
+#[derive(Clone, Copy)]
+struct Asking<'e> {
+    id: &'e EntryId,
+    hint: &'e str,
+    selectors: &'e [Selector],
+    exclude: &'e [Selector],
+}
+
+impl<'e> Asking<'e> {
+    fn of<N>(entry: &'e RegistrationEntry<N>) -> Self {
+        let RegistrationEntry { id, hint, selectors, exclude, .. } = entry;
+        Self { id, hint, selectors, exclude }
+    }
+}
+
 /// One warning for each hint, about the first pair that can match together.
 fn hints(index: &EntryIndex) -> Vec<Warning> {
-    let mut hinted: BTreeMap<&str, Vec<&Arc<RegistrationEntry>>> = BTreeMap::new();
-    for entry in index.iter().filter(|entry| !entry.hint.is_empty()) {
-        hinted.entry(&entry.hint).or_default().push(entry);
+    let mut hinted: BTreeMap<&str, Vec<Asking<'_>>> = BTreeMap::new();
+    let written = index.iter().map(|entry| Asking::of(entry));
+    let all = written.chain(index.templates().map(|template| Asking::of(template)));
+    for entry in all.filter(|entry| !entry.hint.is_empty()) {
+        hinted.entry(entry.hint).or_default().push(entry);
     }
     hinted.into_iter().filter_map(|(hint, entries)| shared_hint(hint, &entries)).collect()
 }
 
-fn shared_hint(hint: &str, entries: &[&Arc<RegistrationEntry>]) -> Option<Warning> {
+fn shared_hint(hint: &str, entries: &[Asking<'_>]) -> Option<Warning> {
     let compared = &entries[..entries.len().min(MAX_COMPARED)];
     let (first, second) = compared.iter().enumerate().find_map(|(at, first)| {
-        compared[at + 1..].iter().find(|second| can_meet(first, second)).map(|second| (first, second))
+        compared[at + 1..].iter().find(|second| can_meet(*first, **second)).map(|second| (first, second))
     })?;
     let title = format!("entries {} and {} have the same hint {hint:?}", first.id, second.id);
     Some(
         Warning::new("W0612", title)
-            .about(&second.id)
+            .about(second.id)
             .why("a process that meets both is told of the first only, by the Workload API's rule for hints")
             .fix("give each its own hint, or make it sure that no process meets both"),
     )
 }
 
 /// Whether nothing rules out a process that meets both entries.
-fn can_meet(a: &RegistrationEntry, b: &RegistrationEntry) -> bool {
-    let ruled_out = |a: &RegistrationEntry, b: &RegistrationEntry| {
+fn can_meet(a: Asking<'_>, b: Asking<'_>) -> bool {
+    let ruled_out = |a: Asking<'_>, b: Asking<'_>| {
         a.selectors.iter().any(|selector| {
-            excludes(&b.exclude, selector) || b.selectors.iter().any(|other| contradict(selector, other))
+            excludes(b.exclude, selector) || b.selectors.iter().any(|other| contradict(selector, other))
         })
     };
     !ruled_out(a, b) && !ruled_out(b, a)

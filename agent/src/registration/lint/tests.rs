@@ -340,3 +340,18 @@ fn dns_names_of_a_template_are_everybodys() {
     let found = lint(&EntryIndex::with_templates([], [entry]), now(), NODE);
     assert_eq!(found.iter().map(|warning| warning.code).collect::<Vec<_>>(), ["W0626"]);
 }
+
+#[test]
+fn a_hint_that_a_template_shares_with_another_entry_is_remarked() {
+    let template = "spiffe://example.org/unit/{systemd:id}".parse().unwrap();
+    let of_units =
+        TemplateEntry { hint: "h".into(), ..TemplateEntry::new(EntryId::new("t"), template, vec![]) };
+    let codes = |required: &[&str], exclude: &[&str]| {
+        let other = RegistrationEntry { hint: "h".into(), ..entry("k", "web", required) };
+        let of_units = TemplateEntry { exclude: selectors(exclude), ..of_units.clone() };
+        let found = lint(&EntryIndex::with_templates([other], [of_units]), now(), NODE);
+        found.into_iter().map(|warning| warning.code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(SURE, &[]), ["W0612"]);
+    assert_eq!(codes(SURE, &["unix:uid:7"]), [""; 0]);
+}
