@@ -29,6 +29,11 @@ fn the_spiffe_documentations_two_services_run_as_written() {
 }
 
 #[test]
+fn the_mesh_with_policies_runs_as_written() {
+    runs_as_written(Demo::OpaMesh);
+}
+
+#[test]
 fn the_edge_proxy_and_the_sidecar_run_as_written() {
     runs_as_written(Demo::EdgeSidecar);
 }

@@ -5,6 +5,7 @@ mod check;
 mod docs;
 mod edge_sidecar;
 mod https;
+mod opa_mesh;
 mod stage;
 mod tls_sandbox;
 
@@ -19,6 +20,7 @@ use crate::{Need, namespace};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demo {
     Docs,
+    OpaMesh,
     EdgeSidecar,
     TlsSandbox,
 }
@@ -48,7 +50,7 @@ impl Shown {
 }
 
 impl Demo {
-    pub const ALL: [Self; 3] = [Self::Docs, Self::EdgeSidecar, Self::TlsSandbox];
+    pub const ALL: [Self; 4] = [Self::Docs, Self::OpaMesh, Self::EdgeSidecar, Self::TlsSandbox];
 
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|demo| demo.name() == name)
@@ -57,6 +59,7 @@ impl Demo {
     pub fn name(self) -> &'static str {
         match self {
             Self::Docs => "docs",
+            Self::OpaMesh => "opa-mesh",
             Self::EdgeSidecar => "edge-sidecar",
             Self::TlsSandbox => "tls-sandbox",
         }
@@ -66,6 +69,7 @@ impl Demo {
     pub fn about(self) -> &'static str {
         match self {
             Self::Docs => "two services that speak mutual TLS, as the SPIFFE documentation has it",
+            Self::OpaMesh => "four services, each request judged by the Rego that was written for their OPAs",
             Self::EdgeSidecar => "an edge proxy and a sidecar that are known by their containers' labels",
             Self::TlsSandbox => "Envoy's four TLS proxies, with certificates from the agent",
         }
@@ -73,7 +77,7 @@ impl Demo {
 
     pub fn needs(self) -> &'static [Need] {
         match self {
-            Self::Docs | Self::TlsSandbox => &[Need::Agent, Need::Root, Need::Envoy],
+            Self::Docs | Self::OpaMesh | Self::TlsSandbox => &[Need::Agent, Need::Root, Need::Envoy],
             Self::EdgeSidecar => &[Need::Agent, Need::Root, Need::Envoy, Need::Cgroup2, Need::Engines],
         }
     }
@@ -103,6 +107,7 @@ impl Demo {
     fn host_names(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Docs => &[],
+            Self::OpaMesh => opa_mesh::HOST_NAMES,
             Self::EdgeSidecar => edge_sidecar::HOST_NAMES,
             Self::TlsSandbox => tls_sandbox::HOST_NAMES,
         }
@@ -111,6 +116,7 @@ impl Demo {
     fn show(self, stage: &mut Stage) -> Shown {
         match self {
             Self::Docs => docs::show(stage),
+            Self::OpaMesh => opa_mesh::show(stage),
             Self::EdgeSidecar => edge_sidecar::show(stage),
             Self::TlsSandbox => tls_sandbox::show(stage),
         }

@@ -10,6 +10,8 @@ use crate::{interrupt, scenarios, step};
 pub(crate) enum DemoName {
     /// Two services that speak mutual TLS, as the SPIFFE documentation has it
     Docs,
+    /// Four services, each request judged by the Rego that was written for their OPAs
+    OpaMesh,
     /// An edge proxy and a sidecar that are known by their containers' labels
     EdgeSidecar,
     /// Envoy's four TLS proxies, with certificates from the agent
