@@ -91,7 +91,7 @@ fn text(value: &Value) -> &str {
 }
 
 fn hints(stage: &Stage) -> Vec<String> {
-    let vouch = stage.enter();
+    let vouch = stage.enter_vouch();
     vec![
         format!("curl http://{ENTRANCE}/                 # what the application saw"),
         "curl http://127.0.11.1:9901/certs            # the backend's Envoy".to_owned(),

@@ -74,6 +74,6 @@ fn hints(stage: &Stage) -> Vec<String> {
         hints.push(format!("curl {admin}/config_dump   # {name}"));
         hints.push(format!("curl {admin}/stats         # {name}; grep for ssl"));
     }
-    hints.push(format!("{} status", stage.enter()));
+    hints.push(format!("{} status", stage.enter_vouch()));
     hints
 }

@@ -1,9 +1,9 @@
 //! A mesh of four services whose requests are judged one by one, as their OPAs would.
 
-use std::net::SocketAddr;
+use std::{fs, net::SocketAddr, time::Duration};
 
 use super::{Check, Shown, stage::Stage};
-use crate::http;
+use crate::{eventually, http, metrics};
 
 pub(super) const HOST_NAMES: &[(&str, &str)] =
     &[("ec-backend", "127.0.12.2"), ("news-backend", "127.0.12.4")];
@@ -34,10 +34,18 @@ const LINES: [Line; 9] = [
 /// How many of them each service's Envoy turns away.
 const REFUSALS: [(&str, u64); 4] = [("ec-web", 1), ("ec-backend", 2), ("news-web", 1), ("news-backend", 1)];
 
+/// For a policy that is replaced, and for an agent that is back.
+const CHANGE_LIMIT: Duration = Duration::from_secs(20);
+
 pub(super) fn show(stage: &mut Stage) -> Shown {
     start(stage);
-    let mut checks = ask_all("as published");
-    checks.extend(who_refused(stage, 1));
+    let mut checks: Vec<_> = LINES.iter().map(Line::ask).collect();
+    use_new_syntax(stage, &["ec-backend", "news-web"]);
+    checks.extend(all_hold("the nine lines, two policies in Rego v1"));
+    use_new_syntax(stage, &["ec-web", "news-backend"]);
+    checks.extend(all_hold("the nine lines, all policies in Rego v1"));
+    checks.extend(who_refused(stage, 3));
+    checks.extend(nobody_is_let_in_while_nobody_answers(stage));
     Shown { checks, hints: hints(stage) }
 }
 
@@ -53,25 +61,65 @@ fn start(stage: &mut Stage) {
     stage.wait_for_envoys();
 }
 
-/// The nine lines, with the policies that are in force, which are said to be written `how`.
-fn ask_all(how: &str) -> Vec<Check> {
-    LINES.iter().map(|line| line.ask(how)).collect()
+/// Puts the policies of `services` as they are in policies/v1 in the place of the published ones, while the agent
+/// runs, and waits until it has taken them.
+fn use_new_syntax(stage: &Stage, services: &[&str]) {
+    let taken = |name: &str| {
+        let sample = format!("vouch_authz_reloads_total{{policy=\"{name}\",outcome=\"accepted\"}}");
+        metrics::value(&stage.metrics(), &sample).unwrap_or_default()
+    };
+    for name in services {
+        let before = taken(name);
+        let policy = |folder: &str| stage.file(&format!("{folder}/{name}.rego"));
+        fs::rename(policy("policies/v1"), policy("policies")).expect("the demo's copy is ours");
+        let changed = format!("the policy of {name} is replaced");
+        eventually(&changed, CHANGE_LIMIT, || (taken(name) > before).then_some(()));
+    }
+}
+
+/// One check of all nine, or those that differ.
+fn all_hold(what: &str) -> Vec<Check> {
+    let checks: Vec<_> = LINES.iter().map(Line::ask).collect();
+    let differing: Vec<_> = checks.iter().filter(|check| !check.holds()).cloned().collect();
+    let held = checks.len() - differing.len();
+    let all = Check::equal(what, format!("{} as before", checks.len()), format!("{held} as before"));
+    [vec![all], differing].concat()
+}
+
+/// `failure_mode_allow: false`: an agent that is away refuses.
+fn nobody_is_let_in_while_nobody_answers(stage: &mut Stage) -> Vec<Check> {
+    let [line, ..] = &LINES;
+    stage.stop_agent();
+    let away = line.answer();
+    stage.start_agent();
+    // Envoy's channel to a port that was closed waits a moment before it tries again.
+    let back = eventually("the mesh serves again", CHANGE_LIMIT, || {
+        Some(line.answer()).filter(|said| said.starts_with("200"))
+    });
+    vec![
+        Check::equal("ec-web /noproxy while the agent is away", said(403, ""), away),
+        Check::equal("ec-web /noproxy when it is back", said(line.3, line.4), back),
+    ]
 }
 
 impl Line {
-    fn ask(&self, how: &str) -> Check {
+    fn ask(&self) -> Check {
         let Self(web, with_secret, path, status, body) = *self;
+        let without = if with_secret { "" } else { " without its secret" };
+        Check::equal(format!("{web} {path}{without}"), said(status, body), self.answer())
+    }
+
+    fn answer(&self) -> String {
+        let Self(web, with_secret, path, ..) = *self;
         let (host, secret) = (format!("{web}.example.org"), format!("{web}-secret"));
         let mut headers = vec![("host", host.as_str())];
         if with_secret {
             headers.push(("x-opa-secret", &secret));
         }
-        let seen = match http::get_with(self.entrance(), path, &headers) {
+        match http::get_with(self.entrance(), path, &headers) {
             Ok(answer) => said(answer.status, &answer.body),
             Err(error) => error.to_string(),
-        };
-        let without = if with_secret { "" } else { " without its secret" };
-        Check::equal(format!("{web} {path}{without}, {how}"), said(status, body), seen)
+        }
     }
 
     fn curl(&self) -> String {
@@ -109,6 +157,7 @@ fn hints(stage: &Stage) -> Vec<String> {
     for (name, address, _) in SERVICES {
         hints.push(format!("curl http://{address}:9901/stats   # {name}; grep for ext_authz"));
     }
-    hints.push(format!("{} status", stage.enter()));
+    hints.push(format!("{} tail /run/vouch/decisions.jsonl", stage.enter()));
+    hints.push(format!("{} explain ID   # a decision_id that stands there", stage.enter_vouch()));
     hints
 }

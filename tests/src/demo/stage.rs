@@ -17,6 +17,7 @@ use crate::{
 
 /// A debug build on a busy machine may take its time.
 const START_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// The image of the containers.
 const IMAGE: &str = "envoy:demo";
@@ -58,14 +59,10 @@ impl Stage {
 
     /// Starts the agent with the demo's `vouch.toml` as it is, and waits until it is ready.
     pub(super) fn start_agent(&mut self) {
-        let config = self.file("vouch.toml");
-        let text = fs::read_to_string(&config).expect("every demo has one");
-        let table: toml::Table = text.parse().expect("it is TOML");
-        let metrics = table["telemetry"]["metrics"].as_str().and_then(|text| text.parse::<SocketAddr>().ok());
-        let metrics = metrics.expect("it says where its metrics are");
         let mut command = Command::new(agent::binary());
-        command.args(["run", "--config"]).arg(config);
+        command.args(["run", "--config"]).arg(self.file("vouch.toml"));
         let mut agent = Child::spawn("the agent", command, None, &self.dir.path().join("agent.log"));
+        let metrics = self.metrics_address();
         eventually("the agent is ready", START_LIMIT, || {
             if let Some(status) = agent.exited() {
                 panic!("the agent ended instead of becoming ready: {status}");
@@ -73,6 +70,25 @@ impl Stage {
             (http::get(metrics, "/ready").ok()?.status == 200).then_some(())
         });
         self.agent = Some(agent);
+    }
+
+    /// Stops it in good order.
+    pub(super) fn stop_agent(&mut self) {
+        let mut agent = self.agent.take().expect("the agent runs");
+        let status = agent.terminate(STOP_LIMIT);
+        assert!(status.success(), "the agent ended with {status} after SIGTERM");
+    }
+
+    /// Everything at the agent's `/metrics`.
+    pub(super) fn metrics(&self) -> String {
+        http::get(self.metrics_address(), "/metrics").expect("the agent answers at /metrics").body
+    }
+
+    fn metrics_address(&self) -> SocketAddr {
+        let text = fs::read_to_string(self.file("vouch.toml")).expect("every demo has one");
+        let table: toml::Table = text.parse().expect("it is TOML");
+        let address = table["telemetry"]["metrics"].as_str().and_then(|text| text.parse().ok());
+        address.expect("it says where its metrics are")
     }
 
     /// Starts a service that listens at `address` and then runs as `uid`; `kind` and what follows are as the program
@@ -170,10 +186,15 @@ impl Stage {
         child::output(command, uid)
     }
 
-    /// The words before `vouch` by which somebody outside speaks to the agent in here.
+    /// The words before a command by which somebody outside runs it in here.
     pub(super) fn enter(&self) -> String {
         let pid = self.agent.as_ref().expect("the agent runs").pid();
-        format!("nsenter --target {pid} --mount {}", agent::binary().display())
+        format!("nsenter --target {pid} --mount")
+    }
+
+    /// The same, and `vouch`.
+    pub(super) fn enter_vouch(&self) -> String {
+        format!("{} {}", self.enter(), agent::binary().display())
     }
 }
 

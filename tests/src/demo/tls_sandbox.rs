@@ -162,6 +162,6 @@ fn hints(stage: &Stage) -> Vec<String> {
         "curl -s http://localhost:10002          # http to https".to_owned(),
         "curl -sk https://localhost:10003        # passthrough".to_owned(),
         format!("curl -s --cacert {} https://localhost:10000", bundle.display()),
-        format!("{} status", stage.enter()),
+        format!("{} status", stage.enter_vouch()),
     ]
 }
