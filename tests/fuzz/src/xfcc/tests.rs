@@ -56,7 +56,7 @@ fn the_reference_sees_what_a_parser_gets_wrong() {
         ("hops", "hops have changed places", |elements| elements.swap(0, 1)),
         ("everything", "a name is missing", |elements| drop(elements[0].uri.pop())),
         ("everything", "a quote is still escaped", |elements| {
-            elements[0].subject = Some(r#"O=a,C=\"b\""#.into())
+            elements[0].subject = Some(r#"O=a,C=\"b\""#.into());
         }),
         ("uri", "a name stands under another key", |elements| elements[0].dns = elements[0].uri.split_off(0)),
     ];
