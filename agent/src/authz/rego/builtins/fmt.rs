@@ -211,7 +211,9 @@ impl Printer<'_> {
             None => self.out += &format!("%!{verb}(MISSING)"),
             Some(argument) => {
                 // With `%v` the plus is about names of fields, which no value here has.
-                let spec = Spec { plus: spec.plus && verb != 'v', ..*spec };
+                let is_value = verb == 'v';
+                let (plus, sharp) = (spec.plus && !is_value, spec.sharp && !is_value);
+                let spec = Spec { plus, sharp, quotes: spec.sharp && is_value, ..*spec };
                 spec.format(argument, verb, &mut self.out);
                 self.next += 1;
             }

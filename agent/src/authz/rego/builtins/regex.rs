@@ -47,15 +47,17 @@ pub(super) fn is_valid(args: &[Value]) -> Answer {
 
 pub(super) fn split(args: &[Value]) -> Answer {
     let [pattern, value] = exactly(args)?;
-    let (pattern, value) = (compiled(text(pattern)?)?, text(value)?);
-    Ok(Value::from(parts(&pattern.regex, value).into_iter().map(Value::from).collect::<Vec<_>>()))
+    let (pattern, value) = (text(pattern)?, text(value)?);
+    let parts = match (value, compiled(pattern)?) {
+        ("", _) if pattern.is_empty() => Vec::new(),
+        ("", _) => vec![""],
+        (value, pattern) => parts(&pattern.regex, value),
+    };
+    Ok(Value::from(parts.into_iter().map(Value::from).collect::<Vec<_>>()))
 }
 
 /// What is between the matches. An empty match at the start parts nothing, nor does one at the end.
 fn parts<'t>(regex: &Regex, value: &'t str) -> Vec<&'t str> {
-    if value.is_empty() {
-        return if regex.as_str().is_empty() { Vec::new() } else { vec![""] };
-    }
     let (mut parts, mut begin, mut end) = (Vec::new(), 0, 0);
     for found in regex.find_iter(value) {
         end = found.start();

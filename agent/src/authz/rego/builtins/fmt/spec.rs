@@ -14,6 +14,8 @@ pub(super) struct Spec {
     pub(super) plus: bool,
     pub(super) minus: bool,
     pub(super) space: bool,
+    /// `%#v`: text in quotes.
+    pub(super) quotes: bool,
     pub(super) width: Option<usize>,
     pub(super) precision: Option<usize>,
 }
@@ -61,7 +63,7 @@ impl Spec {
 
     fn text(&self, value: &str, verb: char, out: &mut String) -> bool {
         match verb {
-            'v' if self.sharp => self.pad(&text::quoted(&self.cut(value), false), out),
+            'v' if self.quotes => self.pad(&text::quoted(&self.cut(value), false), out),
             's' | 'v' => self.pad(&self.cut(value), out),
             'q' => {
                 let value = self.cut(value);
