@@ -13,7 +13,7 @@ use regorus::{Engine, LimitError, Value, utils::limits::ExecutionTimerConfig};
 use super::{
     Data, Entrypoint, Fault, Limits, Source, builtins, entrypoint,
     explain::{self, Extent},
-    gate, parse,
+    gate, latch, parse,
     program::{Kind, Program},
     rewrite,
     trial::{self, Trial},
@@ -47,6 +47,9 @@ pub enum EvalError {
     Conflict(String),
     #[error("the evaluation took longer than {} ms", .0.as_millis())]
     TimeLimit(Duration),
+    /// A function met a limit of ours, and so has no answer.
+    #[error("{0}")]
+    Limit(builtins::Exceeded),
     #[error("{0}")]
     Other(String),
     /// A fault of ours; the evaluation ended and nothing else did.
@@ -60,6 +63,7 @@ impl EvalError {
         match self {
             Self::Conflict(_) => "conflict",
             Self::TimeLimit(_) => "time_limit",
+            Self::Limit(_) => "function_limit",
             Self::Other(_) => "eval_error",
             Self::Panic(_) => "internal",
         }
@@ -160,6 +164,7 @@ impl Policy {
         evaluate: impl FnOnce() -> Result<Value, EvalError>,
     ) -> Result<Value, EvalError> {
         let start = Instant::now();
+        latch::open();
         // The engine is dropped with all its state after a panic, so nothing half done is seen.
         let value = catch_unwind(AssertUnwindSafe(evaluate))
             .unwrap_or_else(|panic| Err(EvalError::Panic(said(&*panic))));
@@ -167,6 +172,9 @@ impl Policy {
             Err(EvalError::TimeLimit(_)) => Err(EvalError::TimeLimit(time)),
             // Whatever came of it came too late: the engine may take an error of one definition for another one's value.
             Ok(_) if start.elapsed() > time => Err(EvalError::TimeLimit(time)),
+            Ok(_) | Err(EvalError::Other(_)) if let Some(limit) = latch::met() => {
+                Err(EvalError::Limit(limit))
+            }
             value => value,
         }
     }
@@ -186,11 +194,15 @@ fn new_engine(limits: &Limits) -> Result<Engine, Vec<Fault>> {
     engine.set_strict_builtin_errors(false);
     engine.set_gather_prints(true);
     engine.set_execution_timer_config(ExecutionTimerConfig { limit: limits.time, check_interval: STEPS });
-    for own in builtins::all().iter().chain(&rewrite::FUNCTIONS) {
-        let call = own.call;
-        engine
-            .add_extension(own.name.into(), own.arity, Box::new(move |args: Vec<Value>| Ok(call(&args)?)))
-            .map_err(|error| vec![Fault::in_file("policy", error.to_string())])?;
+    let add = |engine: &mut Engine, name: &str, arity, call| {
+        let added = engine.add_extension(name.to_owned(), arity, call);
+        added.map_err(|error| vec![Fault::in_file("policy", error.to_string())])
+    };
+    for own in builtins::all() {
+        add(&mut engine, own.name, own.arity, Box::new(move |args: Vec<Value>| latch::call(own, &args)))?;
+    }
+    for own in rewrite::FUNCTIONS {
+        add(&mut engine, own.name, own.arity, Box::new(move |args: Vec<Value>| Ok((own.call)(&args))))?;
     }
     Ok(engine)
 }

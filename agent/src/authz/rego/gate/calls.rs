@@ -3,7 +3,7 @@
 
 use regorus::{
     Value,
-    unstable::{Expr, Ref},
+    unstable::{BUILTINS, Expr, Ref},
 };
 
 use super::{Findings, document};
@@ -77,20 +77,12 @@ fn arity_at(program: &Program, path: &[String]) -> Option<usize> {
 fn call(program: &Program, unit: usize, function: &Ref<Expr>, given: usize, scope: &Scope) -> Option<String> {
     match callee(program, unit, function, scope) {
         None => Some("this cannot be called: a call names a function".to_owned()),
-        Some(Callee::Builtin(name)) => {
-            let is_new = program.units[unit].module.rego_v1;
-            unknown_builtin(&name, given, is_new)
-        }
+        Some(Callee::Builtin(name)) => unknown_builtin(&name, given, !program.units[unit].module.rego_v1),
         Some(Callee::Rule(path)) => unknown_rule(program, &path, given),
     }
 }
 
-fn unknown_builtin(name: &str, given: usize, is_new: bool) -> Option<String> {
-    if is_new && builtins::is_legacy(name) {
-        return Some(format!(
-            "{name} is gone since OPA 1.0, and this file is written in the syntax since then"
-        ));
-    }
+fn unknown_builtin(name: &str, given: usize, is_old: bool) -> Option<String> {
     if name == "http.send" {
         return Some(
             "http.send is not supported: a decision asks nobody else; put what it needs into the input, \
@@ -99,9 +91,14 @@ fn unknown_builtin(name: &str, given: usize, is_new: bool) -> Option<String> {
         );
     }
     let takes = |arity| is_builtin(name, arity);
-    // One argument more receives the result.
-    if takes(given) || given > 0 && takes(given - 1) && name != "print" {
-        return None;
+    if takes(given) {
+        let is_gone = !is_old && builtins::is_legacy(name);
+        return is_gone.then(|| format!("{name} is a function of the syntax before OPA 1.0 only"));
+    }
+    if given > 0 && takes(given - 1) && name != "print" {
+        // One argument more receives the result, of functions that the engine has itself.
+        let is_own = !BUILTINS.contains_key(name);
+        return is_own.then(|| format!("{name} takes {} arguments: take its result by `:=`", given - 1));
     }
     match (0..MOST_ARGUMENTS).find(|arity| takes(*arity)) {
         Some(arity) => Some(format!("{name} takes {arity} arguments, not {given}")),
@@ -110,9 +107,7 @@ fn unknown_builtin(name: &str, given: usize, is_new: bool) -> Option<String> {
 }
 
 pub(super) fn is_builtin(name: &str, arity: usize) -> bool {
-    name == "print"
-        || builtins::all().iter().any(|own| own.name == name && usize::from(own.arity) == arity)
-        || builtins::is_known(name, arity)
+    name == "print" || builtins::is_known(name, arity)
 }
 
 fn unknown_rule(program: &Program, path: &[String], given: usize) -> Option<String> {

@@ -4,43 +4,29 @@ use std::cmp::Ordering;
 
 use regorus::Value;
 
-use crate::authz::rego::builtins::Builtin;
+/// A function that only rewritten policies call.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::authz::rego) struct Function {
+    pub(in crate::authz::rego) name: &'static str,
+    pub(in crate::authz::rego) arity: u8,
+    pub(in crate::authz::rego) call: fn(&[Value]) -> Value,
+}
 
-pub(in crate::authz::rego) const FUNCTIONS: [Builtin; 14] = [
-    Builtin {
-        name: "internal.at_least",
-        arity: 2,
-        legacy: false,
-        call: |args| Ok(ordered(args, Ordering::is_ge)),
-    },
-    Builtin {
-        name: "internal.at_most",
-        arity: 2,
-        legacy: false,
-        call: |args| Ok(ordered(args, Ordering::is_le)),
-    },
-    Builtin { name: "internal.divide", arity: 2, legacy: false, call: |args| Ok(arithmetic(args, '/')) },
-    Builtin { name: "internal.intersection", arity: 2, legacy: false, call: |args| Ok(sets(args, '&')) },
-    Builtin { name: "internal.items", arity: 1, legacy: false, call: |args| Ok(items(args)) },
-    Builtin {
-        name: "internal.less",
-        arity: 2,
-        legacy: false,
-        call: |args| Ok(ordered(args, Ordering::is_lt)),
-    },
-    Builtin { name: "internal.member_2", arity: 2, legacy: false, call: |args| Ok(is_member(args)) },
-    Builtin { name: "internal.member_3", arity: 3, legacy: false, call: |args| Ok(is_member_at(args)) },
-    Builtin { name: "internal.minus", arity: 2, legacy: false, call: |args| Ok(minus(args)) },
-    Builtin { name: "internal.modulo", arity: 2, legacy: false, call: |args| Ok(arithmetic(args, '%')) },
-    Builtin {
-        name: "internal.more",
-        arity: 2,
-        legacy: false,
-        call: |args| Ok(ordered(args, Ordering::is_gt)),
-    },
-    Builtin { name: "internal.plus", arity: 2, legacy: false, call: |args| Ok(arithmetic(args, '+')) },
-    Builtin { name: "internal.times", arity: 2, legacy: false, call: |args| Ok(arithmetic(args, '*')) },
-    Builtin { name: "internal.union", arity: 2, legacy: false, call: |args| Ok(sets(args, '|')) },
+pub(in crate::authz::rego) const FUNCTIONS: [Function; 14] = [
+    Function { name: "internal.at_least", arity: 2, call: |args| ordered(args, Ordering::is_ge) },
+    Function { name: "internal.at_most", arity: 2, call: |args| ordered(args, Ordering::is_le) },
+    Function { name: "internal.divide", arity: 2, call: |args| arithmetic(args, '/') },
+    Function { name: "internal.intersection", arity: 2, call: |args| sets(args, '&') },
+    Function { name: "internal.items", arity: 1, call: items },
+    Function { name: "internal.less", arity: 2, call: |args| ordered(args, Ordering::is_lt) },
+    Function { name: "internal.member_2", arity: 2, call: is_member },
+    Function { name: "internal.member_3", arity: 3, call: is_member_at },
+    Function { name: "internal.minus", arity: 2, call: minus },
+    Function { name: "internal.modulo", arity: 2, call: |args| arithmetic(args, '%') },
+    Function { name: "internal.more", arity: 2, call: |args| ordered(args, Ordering::is_gt) },
+    Function { name: "internal.plus", arity: 2, call: |args| arithmetic(args, '+') },
+    Function { name: "internal.times", arity: 2, call: |args| arithmetic(args, '*') },
+    Function { name: "internal.union", arity: 2, call: |args| sets(args, '|') },
 ];
 
 fn ordered(args: &[Value], holds: fn(Ordering) -> bool) -> Value {
