@@ -10,6 +10,7 @@ mod entrypoint;
 mod explain;
 mod fault;
 mod gate;
+mod index;
 mod latch;
 mod parse;
 mod policy;

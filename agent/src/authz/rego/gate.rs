@@ -1,12 +1,12 @@
 //! What a policy is refused for when it is loaded: everything that OPA refuses and the engine would take, and everything
 //! that the engine could judge otherwise than OPA.
 
-mod calls;
+pub(super) mod calls;
 mod declarations;
 mod heads;
 mod imports;
 mod recursion;
-mod risks;
+pub(super) mod risks;
 mod safety;
 mod statements;
 pub(super) mod values;

@@ -4,16 +4,19 @@ use std::{
     any::Any,
     num::NonZeroU32,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
 
-use regorus::{Engine, LimitError, Value, utils::limits::ExecutionTimerConfig};
+use regorus::{Engine, Value, utils::limits::ExecutionTimerConfig};
 
 use super::{
     Data, Entrypoint, Fault, Limits, Source, builtins, entrypoint,
     explain::{self, Extent},
-    gate, latch, parse,
+    gate,
+    index::{Index, Left},
+    latch, parse,
     program::{Kind, Program},
     rewrite,
     trial::{self, Trial},
@@ -23,6 +26,9 @@ use super::{
 pub struct Policy {
     /// Prepared; each evaluation has a clone, which shares all that is large.
     engine: Engine,
+    /// Engines that have evaluated before and are free.
+    spares: Mutex<Vec<Engine>>,
+    index: Option<Index>,
     pub(super) query: Query,
     pub(super) time: Duration,
     warnings: Vec<Fault>,
@@ -131,7 +137,12 @@ impl Policy {
         let program = Program::new(&mut engine);
         let query = query(&program, entrypoint);
         let (trials, extents) = (trial::find(&program), explain::extents(&program));
-        Ok(Self { engine, query, time: limits.time, warnings, trials, extents })
+        let index = match &query {
+            Query::Rule(_) => Index::new(&program, entrypoint.parts()),
+            Query::Document(_) => None,
+        };
+        let spares = Mutex::default();
+        Ok(Self { engine, spares, index, query, time: limits.time, warnings, trials, extents })
     }
 
     /// Remarks on a policy that is loaded all the same, by place.
@@ -144,11 +155,48 @@ impl Policy {
     /// # Errors
     /// See [`EvalError`]; takes no longer than [`Limits::time`] and the built-in function that is running by then.
     pub fn evaluate(&self, input: Value) -> Result<Value, EvalError> {
-        let mut engine = self.engine.clone();
-        Self::within(self.time, || {
+        let Some(index) = &self.index else { return self.evaluate_whole(input) };
+        match index.narrow(&input) {
+            Left::Nothing(value) => Ok(value),
+            Left::Few(bodies) => self.with_engine(input, |engine| {
+                index.evaluate(engine, &bodies).map_err(|message| of_engine(&message))
+            }),
+            Left::Many => self.evaluate_whole(input),
+        }
+    }
+
+    /// The decision without the index.
+    pub(super) fn evaluate_whole(&self, input: Value) -> Result<Value, EvalError> {
+        self.with_engine(input, |engine| ask(engine, &self.query))
+    }
+
+    #[cfg(test)]
+    pub(super) fn index(&self) -> Option<&Index> {
+        self.index.as_ref()
+    }
+
+    /// An engine that has evaluated before is quicker than a new one. One that ended in an error is not used again.
+    fn with_engine(
+        &self,
+        input: Value,
+        evaluate: impl FnOnce(&mut Engine) -> Result<Value, EvalError>,
+    ) -> Result<Value, EvalError> {
+        let spare = self.spares.lock().ok().and_then(|mut spares| spares.pop());
+        let mut engine = spare.unwrap_or_else(|| self.engine.clone());
+        let value = Self::within(self.time, || {
             engine.set_input(input);
-            ask(&mut engine, &self.query)
-        })
+            evaluate(&mut engine)
+        });
+        if value.is_ok() && engine.take_prints().is_ok() {
+            // What the input said is forgotten with it.
+            engine.set_input(Value::Undefined);
+            if let Ok(mut spares) = self.spares.lock()
+                && spares.len() < MOST_SPARES
+            {
+                spares.push(engine);
+            }
+        }
+        value
     }
 
     /// An engine of its own, with another time limit.
@@ -185,6 +233,9 @@ impl std::fmt::Debug for Policy {
         f.debug_struct("Policy").field("query", &self.query).field("time", &self.time).finish_non_exhaustive()
     }
 }
+
+/// So many decide at once with engines that are kept.
+const MOST_SPARES: usize = 8;
 
 /// Steps between two looks at the clock.
 const STEPS: NonZeroU32 = NonZeroU32::new(32).expect("not zero");
@@ -299,14 +350,7 @@ pub(super) fn ask(engine: &mut Engine, query: &Query) -> Result<Value, EvalError
             value.map_or(Value::Undefined, |expression| expression.value)
         }),
     };
-    result.map_err(|error| match error.downcast_ref::<LimitError>() {
-        Some(LimitError::TimeLimitExceeded { limit, .. }) => EvalError::TimeLimit(*limit),
-        // Errors that pass through a function are made anew from their text.
-        _ if error.to_string().contains("execution exceeded time limit") => {
-            EvalError::TimeLimit(Duration::ZERO)
-        }
-        _ => of_engine(&error.to_string()),
-    })
+    result.map_err(|error| of_engine(&error.to_string()))
 }
 
 /// The engine tells kinds of errors apart only in words.
@@ -319,6 +363,9 @@ fn of_engine(message: &str) -> EvalError {
     } else {
         format!("{}:{}:{}: {}", text.file, text.line, text.column, text.reason)
     };
+    if message.contains("execution exceeded time limit") {
+        return EvalError::TimeLimit(Duration::ZERO);
+    }
     if CONFLICTS.iter().any(|words| message.contains(words)) {
         EvalError::Conflict(text)
     } else {

@@ -24,6 +24,11 @@ impl Scope {
         self.locals.iter().any(|names| names.contains(name))
     }
 
+    /// At the head of a query that declares these.
+    pub(super) fn of(locals: HashSet<String>) -> Self {
+        Self { locals: vec![locals], ..Self::default() }
+    }
+
     /// All declared variables.
     pub(super) fn locals(&self) -> HashSet<String> {
         self.locals.iter().flatten().cloned().collect()

@@ -32,14 +32,19 @@ pub(super) fn check(program: &Program, data: &Value, findings: &mut Findings) {
 }
 
 /// What a call names.
-pub(super) enum Callee {
+pub(in crate::authz::rego) enum Callee {
     /// A function of the policy, by its path below `data`.
     Rule(Vec<String>),
     Builtin(String),
 }
 
 /// `None` when nothing can be called by that expression.
-pub(super) fn callee(program: &Program, unit: usize, function: &Ref<Expr>, scope: &Scope) -> Option<Callee> {
+pub(in crate::authz::rego) fn callee(
+    program: &Program,
+    unit: usize,
+    function: &Ref<Expr>,
+    scope: &Scope,
+) -> Option<Callee> {
     let steps = steps(function);
     let name = steps.root()?;
     if steps.is_open() || scope.is_local(name) {

@@ -36,6 +36,11 @@ pub(super) fn check(program: &Program, findings: &mut Findings) {
     }
 }
 
+/// Whether the evaluation of a definition may end in an error that OPA's would end in, too.
+pub(in crate::authz::rego) fn may_err(program: &Program, at: usize) -> bool {
+    reach(program, at).into_iter().any(|needed| risk(program, needed, needed == at).is_some())
+}
+
 /// The definitions that `start` makes the engine evaluate, itself included.
 fn reach(program: &Program, start: usize) -> Vec<usize> {
     let (mut found, mut next) = (HashSet::from([start]), vec![start]);
