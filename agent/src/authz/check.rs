@@ -58,6 +58,9 @@ enum NoAnswer {
     NoPolicy,
     #[error("which policy decides rests on who asks, and that cannot be known")]
     Unattested,
+    /// Of the call itself: too long, or no question.
+    #[error("the question cannot be read: {0}")]
+    Unreadable(String),
     #[error("request_parse_error: {0}")]
     BadRequest(#[from] BadRequest),
     #[error(transparent)]
@@ -72,6 +75,7 @@ impl NoAnswer {
         match self {
             Self::NoPolicy => "no_policy",
             Self::Unattested => "unattested",
+            Self::Unreadable(_) => "unreadable",
             Self::BadRequest(_) => "bad_request",
             Self::NoValue(error) => error.reason(),
             Self::NoVerdict(error) => error.reason(),
@@ -98,6 +102,26 @@ impl Judge {
         let mut trace = Trace::default();
         let attributes = request.attributes.unwrap_or_default();
         let verdict = self.judge(asker, &attributes, now, &mut trace).await;
+        self.conclude(asker, (id, now, began), verdict, trace)
+    }
+
+    /// Instead of [`Self::check`], for a call that fails before there is a question.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn unreadable(&self, asker: &Asker, why: &Status) -> Result<CheckResponse, Status> {
+        let (began, now) = (Instant::now(), SystemTime::now());
+        let error = NoAnswer::Unreadable(why.message().to_owned());
+        self.conclude(asker, (self.ids.next(now), now, began), Err(error), Trace::default())
+    }
+
+    fn conclude(
+        &self,
+        asker: &Asker,
+        (id, now, began): (CheckId, SystemTime, Instant),
+        verdict: Result<Verdict, NoAnswer>,
+        trace: Trace,
+    ) -> Result<CheckResponse, Status> {
         let is_dry_run = trace.policy.as_ref().is_some_and(|(policy, _)| policy.settings.dry_run);
         let reason = verdict.as_ref().map_or_else(NoAnswer::reason, |_| "policy");
         let error = verdict.as_ref().err().map(ToString::to_string).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! The sockets where Envoys ask, and the thread that answers.
 
+mod unreadable;
+
 use std::{
     collections::HashMap,
     io,
@@ -26,6 +28,7 @@ use tonic::{
     transport::{Server, server::Connected},
 };
 
+use self::unreadable::Unreadable;
 use super::{asker::Asker, check::Judge};
 use crate::{
     attestation::{CallerKey, Grade, Peer},
@@ -153,6 +156,7 @@ impl Door {
     fn server(&self) -> tonic::transport::server::Router {
         let service = AuthorizationServer::new(Answers(Arc::clone(&self.judge)))
             .max_decoding_message_size(self.judge.settings.request);
+        let service = Unreadable::answered_by(Arc::clone(&self.judge), service);
         Server::builder()
             .max_concurrent_streams(STREAMS)
             .http2_keepalive_interval(Some(KEEPALIVE_EVERY))

@@ -137,6 +137,21 @@ async fn a_question_that_cannot_be_read_is_told_so_and_nothing_else_is() {
 }
 
 #[tokio::test]
+async fn a_call_without_a_question_is_judged_as_any_error_is() {
+    let (asker, why) = (Asker::at(address()), Status::out_of_range("too long"));
+    let mut court = Court::new().with("p", ALWAYS, here);
+    let judge = court.judge();
+    let response = judge.unreadable(&asker, &why).unwrap();
+    let record = judge.records.get(decision(&response)).unwrap();
+    assert_eq!((code(&response), record.reason), (DENIED, "unreadable"));
+    assert_eq!(record.error, "the question cannot be read: too long");
+    assert!(record.policy.is_none() && record.input.is_none());
+    court.settings.on_error = OnError::Grpc;
+    let failed = court.judge().unreadable(&asker, &why).unwrap_err();
+    assert_eq!(failed.code(), Code::Unknown);
+}
+
+#[tokio::test]
 async fn where_errors_are_errors_of_the_call_a_denial_is_none() {
     let mut court = Court::new().with("p", DATA_ONLY, here);
     court.settings.on_error = OnError::Grpc;
