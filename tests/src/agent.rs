@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Child, Settings, child, eventually, http, need};
+use crate::{Child, Settings, child, eventually, http, need, settings};
 
 /// A debug build on a busy machine may take its time.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -45,6 +45,7 @@ impl Agent {
         let dir = temporary_dir();
         let agent = Self { settings, process: None, dir };
         agent.write_entries(agent.settings.entries());
+        agent.settings.policies().for_each(|(name, rego)| agent.write_policy(name, rego));
         fs::write(agent.config(), agent.settings.text(agent.dir()))
             .expect("the configuration can be written");
         agent
@@ -120,6 +121,11 @@ impl Agent {
         self.dir().join("public/api.sock")
     }
 
+    /// Where Envoys ask for authorization, when there is a policy.
+    pub fn authz_socket(&self) -> PathBuf {
+        self.dir().join("authz/authz.sock")
+    }
+
     pub fn admin_socket(&self) -> PathBuf {
         self.dir().join("admin/admin.sock")
     }
@@ -159,6 +165,24 @@ impl Agent {
         let draft = self.dir().join("entries.json.new");
         fs::write(&draft, text).expect("entries can be written");
         fs::rename(draft, self.dir().join("entries.json")).expect("entries can be moved into place");
+    }
+
+    /// The file of the policy `name`.
+    pub fn policy_file(&self, name: &str) -> PathBuf {
+        self.dir().join(settings::policy_file(name))
+    }
+
+    /// Replaces the file of the policy `name` in one step.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn write_policy(&self, name: &str, rego: &str) {
+        let file = self.policy_file(name);
+        fs::create_dir_all(file.parent().expect("it lies in a folder")).expect("the folder can be made");
+        // A name that is no Rego's.
+        let draft = file.with_extension("new");
+        fs::write(&draft, rego).expect("a policy can be written");
+        fs::rename(draft, file).expect("a policy can be moved into place");
     }
 
     /// Runs `vouch` against this agent as `uid`, to its end.

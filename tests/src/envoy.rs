@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -18,6 +19,15 @@ pub use admin::AdminPage;
 
 use crate::{Child, agent::temporary_dir, eventually, need};
 
+const AUTHZ_SOCKET: &str = "/run/vouch/authz/authz.sock";
+/// Of a [`Bootstrap::gate`].
+const ROUTE: &str = r#"              - match: { prefix: "/NAME" }
+                route: { cluster: application }
+                typed_per_filter_config:
+                  envoy.filters.http.ext_authz:
+                    "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
+                    check_settings: { context_extensions: { service: "NAME" } }
+"#;
 const READY_LIMIT: Duration = Duration::from_secs(25);
 
 /// A bootstrap from deploy/envoy/, as operators copy it.
@@ -48,6 +58,37 @@ impl Bootstrap {
     /// Whatever `text` says.
     pub fn of(text: String) -> Self {
         Self(text)
+    }
+
+    /// Plain HTTP on 8000 of loopback for the application on 8080, and each request is asked about first. What begins with
+    /// `/NAME` of one of `services` is asked about with the context extension `service: NAME`.
+    pub fn gate(services: &[&str]) -> Self {
+        let routes: String = services.iter().map(|name| ROUTE.replace("NAME", name)).collect();
+        Self(include_str!("envoy/gate.yaml").replace("              # SERVICES\n", &routes))
+    }
+
+    /// Asks about each request before it is forwarded, at `socket`: a bootstrap that does not ask yet.
+    #[must_use]
+    pub fn asking_at(self, socket: &Path) -> Self {
+        let gate = include_str!("envoy/gate.yaml");
+        let part = |from: &str, to: &str| {
+            let from = gate.find(from).expect("the gate has that part");
+            gate[from..][..gate[from..].find(to).expect("and its end")].to_owned()
+        };
+        let filter = part(
+            "          - name: envoy.filters.http.ext_authz",
+            "          - name: envoy.filters.http.router",
+        );
+        let cluster = part("  - name: authz", "  # END");
+        self.with("          http_filters:\n", &format!("          http_filters:\n{filter}"))
+            .with("  clusters:\n", &format!("  clusters:\n{cluster}"))
+            .authz_at(socket)
+    }
+
+    /// Asks at `socket` about requests.
+    #[must_use]
+    pub fn authz_at(self, socket: &Path) -> Self {
+        self.with(AUTHZ_SOCKET, socket.to_str().expect("a temporary path is text"))
     }
 
     /// Puts `to` wherever it says `from`.
@@ -101,8 +142,11 @@ impl Envoy {
         fs::File::create(&log).expect("the folder is ours");
         std::os::unix::fs::chown(&log, Some(uid), Some(uid)).expect("root gives it away");
         let mut command = Command::new(need::binary("VOUCH_ENVOY"));
+        // Where a relative path in a bootstrap lies.
+        command.current_dir(dir.path());
         command.arg("--config-path").arg(&config).arg("--admin-address-path").arg(dir.path().join("admin"));
         command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]);
+        command.args(["--file-flush-interval-msec", "50"]);
         let child = Child::spawn(name, command, Some(uid), &log);
         Self { name, child, dir }
     }
@@ -161,6 +205,62 @@ impl Envoy {
 
     pub fn log(&self) -> String {
         self.child.log()
+    }
+
+    pub fn pid(&self) -> Pid {
+        self.child.pid()
+    }
+
+    /// The file `name` that it wrote; empty as long as there is none.
+    pub fn file(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
+    }
+}
+
+/// An Envoy that asks about each request before it forwards it.
+#[derive(Debug)]
+pub struct Gate {
+    pub envoy: Envoy,
+    /// Where it takes plain HTTP.
+    pub entrance: SocketAddr,
+}
+
+impl Gate {
+    /// Starts it as `uid` in front of the application at that port. `bootstrap` is a [`Bootstrap::gate`], complete but for the
+    /// ports.
+    ///
+    /// # Panics
+    /// When it does not serve in time.
+    pub fn start(name: &'static str, uid: u32, bootstrap: Bootstrap, application: u16) -> Self {
+        let mut gate = Self::spawn(name, uid, bootstrap, application);
+        gate.envoy.wait_until_ready();
+        gate
+    }
+
+    /// Like [`Self::start`], without waiting.
+    pub fn spawn(name: &'static str, uid: u32, bootstrap: Bootstrap, application: u16) -> Self {
+        let entrance = crate::port::free_port();
+        let bootstrap = bootstrap.port(8080, application).port(8000, entrance);
+        let envoy = Envoy::spawn(name, uid, bootstrap);
+        Self { envoy, entrance: (Ipv4Addr::LOCALHOST, entrance).into() }
+    }
+
+    /// What its client gets for `path`.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> http::Response {
+        self.get_with(path, &[])
+    }
+
+    /// What its client gets for `path` when it sends `headers`.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[track_caller]
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> http::Response {
+        http::get_with(self.entrance, path, headers).expect("the gate answers")
     }
 }
 

@@ -1,8 +1,9 @@
-//! gRPC over a Unix socket, down to the bytes of each message: no generated client stands between a test and the
+//! gRPC over a Unix socket or TCP, down to the bytes of each message: no generated client stands between a test and the
 //! wire.
 
 use std::{
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -33,6 +34,14 @@ pub fn channel(socket: &Path) -> Channel {
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     };
     Endpoint::from_static("http://localhost").connect_with_connector_lazy(service_fn(connect))
+}
+
+/// A channel that connects to `address` when it is first used.
+///
+/// # Panics
+/// Never: an address is a URI's authority.
+pub fn channel_at(address: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy()
 }
 
 /// A channel on a connection that somebody else has made. There is no second one when that ends.
@@ -79,10 +88,16 @@ pub async fn unary<A: Message + Default>(
     path: &'static str,
     request: &impl Message,
 ) -> Result<A, Status> {
+    decode(&exchange(channel, path, request.encode_to_vec().into()).await?)
+}
+
+/// Sends one message, whatever it is, and reads the one answer.
+///
+/// # Errors
+/// The server's status.
+pub async fn exchange(channel: &Channel, path: &'static str, message: Bytes) -> Result<Bytes, Status> {
     let mut grpc = ready(channel).await?;
-    let request = Request::new(Bytes::from(request.encode_to_vec()));
-    let answer = grpc.unary(request, PathAndQuery::from_static(path), Raw).await?.into_inner();
-    decode(&answer)
+    Ok(grpc.unary(Request::new(message), PathAndQuery::from_static(path), Raw).await?.into_inner())
 }
 
 /// Asks once and reads a stream of answers. `metadata` goes with the request.

@@ -144,7 +144,13 @@ impl<S: Read + Write> Connection<S> {
     /// # Errors
     /// When the connection breaks, or what comes back is not HTTP.
     pub fn get(&mut self, path: &str) -> io::Result<Response> {
-        self.send(&Request::get(path, &[]))
+        self.get_with(path, &[])
+    }
+
+    /// # Errors
+    /// When the connection breaks, or what comes back is not HTTP.
+    pub fn get_with(&mut self, path: &str, headers: &[(&str, &str)]) -> io::Result<Response> {
+        self.send(&Request::get(path, headers))
     }
 
     /// # Errors

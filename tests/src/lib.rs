@@ -8,6 +8,8 @@
 pub mod address;
 /// The agent, with a configuration and a state directory of its own.
 pub mod agent;
+/// Questions about authorization, as an Envoy asks them.
+pub mod authz;
 /// gRPC calls as bytes.
 pub mod bare;
 /// A bpffs of a scenario's own.
@@ -26,7 +28,7 @@ pub mod engine;
 pub mod demo;
 /// A real Envoy.
 pub mod envoy;
-/// gRPC over a Unix socket, down to the bytes of each message.
+/// gRPC over a Unix socket or TCP, down to the bytes of each message.
 pub mod grpc;
 /// Connections of many users, made by one process.
 pub mod guise;

@@ -15,13 +15,28 @@ pub const TRUST_DOMAIN: &str = "example.org";
 pub struct Settings {
     table: toml::Table,
     entries: Vec<Value>,
+    policies: Vec<Policy>,
     metrics_port: u16,
+}
+
+/// One of `[[authz.policies]]`.
+#[derive(Debug, Clone)]
+struct Policy {
+    name: String,
+    rego: String,
+    /// Everything but its name.
+    table: toml::Table,
 }
 
 impl Settings {
     pub fn new(entries: impl IntoIterator<Item = Value>) -> Self {
         let table = toml::Table::from_iter([("trust_domain".to_owned(), TRUST_DOMAIN.into())]);
-        Self { table, entries: entries.into_iter().collect(), metrics_port: free_port() }
+        Self {
+            table,
+            entries: entries.into_iter().collect(),
+            policies: Vec::new(),
+            metrics_port: free_port(),
+        }
     }
 
     /// Sets the key at the dotted `path`, such as `issuer.svid_ttl`.
@@ -37,6 +52,29 @@ impl Settings {
             table = inner.as_table_mut().expect("a table of the configuration");
         }
         table.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Adds a policy of authorization, whose file is [`Agent::policy_file`].
+    ///
+    /// [`Agent::policy_file`]: crate::Agent::policy_file
+    #[must_use]
+    pub fn policy(self, name: &str, rego: &str) -> Self {
+        self.policy_with(name, rego, [])
+    }
+
+    /// Adds a policy with further settings, such as `callers`.
+    #[must_use]
+    pub fn policy_with<const N: usize>(
+        mut self,
+        name: &str,
+        rego: &str,
+        settings: [(&str, toml::Value); N],
+    ) -> Self {
+        let files = toml::Value::from(vec![policy_file(name)]);
+        let mut table = toml::Table::from_iter([("files".to_owned(), files)]);
+        table.extend(settings.map(|(key, value)| (key.to_owned(), value)));
+        self.policies.push(Policy { name: name.to_owned(), rego: rego.to_owned(), table });
         self
     }
 
@@ -57,12 +95,28 @@ impl Settings {
             ("entries.files", toml::Value::Array(vec![path("entries.json").into()])),
             ("kernel.pins", "off".into()),
             ("telemetry.metrics", format!("127.0.0.1:{}", self.metrics_port).into()),
+            ("authz.socket", path("authz/authz.sock").into()),
+            ("authz.policies", self.policy_tables().into()),
         ] {
             if !whole.has(key) {
                 whole = whole.set(key, value);
             }
         }
         whole.table.to_string()
+    }
+
+    fn policy_tables(&self) -> Vec<toml::Value> {
+        let table = |policy: &Policy| {
+            let mut table = policy.table.clone();
+            table.insert("name".to_owned(), policy.name.clone().into());
+            toml::Value::from(table)
+        };
+        self.policies.iter().map(table).collect()
+    }
+
+    /// Policies and their texts.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.policies.iter().map(|policy| (policy.name.as_str(), policy.rego.as_str()))
     }
 
     pub(crate) fn entries(&self) -> &[Value] {
@@ -85,6 +139,11 @@ impl Settings {
         let first = steps.next().and_then(|name| self.table.get(name));
         steps.fold(first, |value, name| value?.get(name)).is_some()
     }
+}
+
+/// Where the policy `name` is written, below the folder of the agent.
+pub(crate) fn policy_file(name: &str) -> String {
+    format!("policies/{name}.rego")
 }
 
 /// A registration entry in the shape of SPIRE's `entry create -data`. A selector is `type:value`.
@@ -124,5 +183,21 @@ mod tests {
         assert_eq!(table["admin"]["socket"].as_str(), Some("/elsewhere.sock"));
         assert_eq!(table["workload_api"]["socket"].as_str(), Some("/dir/public/api.sock"));
         assert_eq!(table["entries"]["files"][0].as_str(), Some("/dir/entries.json"));
+    }
+
+    #[test]
+    fn a_policy_is_named_with_its_file_and_its_conditions() {
+        let settings = Settings::new([]).policy("one", "package one").policy_with(
+            "two",
+            "package two",
+            [("callers", vec!["spiffe://example.org/web"].into())],
+        );
+        let table: toml::Table = settings.text(Path::new("/dir")).parse().unwrap();
+        let policies = table["authz"]["policies"].as_array().unwrap();
+        assert_eq!(policies[0]["files"][0].as_str(), Some("policies/one.rego"));
+        assert_eq!(policies[1]["name"].as_str(), Some("two"));
+        assert_eq!(policies[1]["callers"][0].as_str(), Some("spiffe://example.org/web"));
+        let texts: Vec<_> = settings.policies().collect();
+        assert_eq!(texts, [("one", "package one"), ("two", "package two")]);
     }
 }

@@ -1,4 +1,4 @@
-//! A tiny HTTP server: says `ok` to everything and counts.
+//! A tiny HTTP server: says `ok` to everything, or what it was asked, and counts.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -26,6 +26,7 @@ pub struct Upstream {
 struct Shared {
     hits: AtomicU64,
     stopped: AtomicBool,
+    echoes: bool,
 }
 
 impl Upstream {
@@ -40,9 +41,21 @@ impl Upstream {
     /// # Panics
     /// When `port` is taken.
     pub fn start_on(port: u16) -> Self {
+        Self::serving(port, Shared::default())
+    }
+
+    /// Answers with the head of the request: its first line, and its headers as they came.
+    ///
+    /// # Panics
+    /// When there is no free port of loopback.
+    pub fn start_echo() -> Self {
+        Self::serving(0, Shared { echoes: true, ..Shared::default() })
+    }
+
+    fn serving(port: u16, shared: Shared) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a port of loopback");
         let address = listener.local_addr().expect("it is bound");
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::new(shared);
         let accepting = Arc::clone(&shared);
         let listener = thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -81,17 +94,24 @@ fn serve(stream: TcpStream, shared: &Shared) -> Option<()> {
     stream.set_read_timeout(Some(LOOK_UP)).ok()?;
     stream.set_nodelay(true).ok()?;
     let mut stream = BufReader::new(stream);
-    let mut line = String::new();
+    let (mut line, mut head) = (String::new(), String::new());
     while !shared.stopped.load(Ordering::Relaxed) {
         match stream.read_line(&mut line) {
             Ok(0) => return None,
             // The empty line behind the head of a request; none here has a body.
             Ok(_) if line.trim_end().is_empty() => {
                 shared.hits.fetch_add(1, Ordering::Relaxed);
-                stream.get_mut().write_all(RESPONSE).ok()?;
+                if shared.echoes {
+                    let length = head.len();
+                    let echo = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{head}");
+                    stream.get_mut().write_all(echo.as_bytes()).ok()?;
+                } else {
+                    stream.get_mut().write_all(RESPONSE).ok()?;
+                }
                 line.clear();
+                head.clear();
             }
-            Ok(_) => line.clear(),
+            Ok(_) => head.push_str(&std::mem::take(&mut line)),
             // What was read of a line so far stays in `line`.
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
             Err(_) => return None,
