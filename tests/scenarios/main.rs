@@ -1,6 +1,7 @@
 //! Promises made to operators, one file each. `cargo xtask test` runs them all.
 
 mod attacks;
+mod authz;
 mod bad_input;
 mod bench_harness;
 mod containers;
