@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 pub use admin::AdminPage;
 
-use crate::{Child, agent::temporary_dir, eventually, need};
+use crate::{Child, agent::temporary_dir, eventually, http, need};
 
 const AUTHZ_SOCKET: &str = "/run/vouch/authz/authz.sock";
 /// Of a [`Bootstrap::gate`].
