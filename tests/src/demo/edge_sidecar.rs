@@ -26,7 +26,7 @@ pub(super) fn show(stage: &mut Stage) -> Shown {
     stage.envoy_in_container("helloworld", at(SIDECAR_ADMIN), HELLOWORLD, &label("helloworld"), SOCKETS);
     stage.envoy_in_container("edge-proxy", at(EDGE_ADMIN), EDGE, &label("edge-proxy"), SOCKETS);
     stage.wait_for_envoys();
-    let mut checks = vec![hello(), nobody_goes_past_the_edge()];
+    let mut checks = vec![hello(), nobody_goes_past_the_edge(), a_user_alone_is_nobody(stage)];
     checks.extend(admin_pages(stage));
     Shown { checks, hints: hints(stage) }
 }
@@ -46,6 +46,17 @@ fn nobody_goes_past_the_edge() -> Check {
         Err(_) => "refused".to_owned(),
     };
     Check::equal("the sidecar without a certificate", "refused", seen)
+}
+
+/// Whoever runs as the sidecar's user, but not in its container, has no label.
+fn a_user_alone_is_nobody(stage: &Stage) -> Check {
+    const NO_IDENTITY: i32 = 6;
+    let fetched = stage.vouch(Some(HELLOWORLD), &["fetch"]);
+    let seen = match fetched.status.code() {
+        Some(NO_IDENTITY) => "no identity".to_owned(),
+        code => format!("{code:?} {}", String::from_utf8_lossy(&fetched.stdout)),
+    };
+    Check::equal("vouch fetch by the sidecar's user outside", "no identity", seen)
 }
 
 fn admin_pages(stage: &Stage) -> Vec<Check> {
