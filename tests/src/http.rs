@@ -114,6 +114,12 @@ impl Response {
         header(&self.headers, name)
     }
 
+    /// Each value of the header `name`, which is in lower case.
+    pub fn values(&self, name: &str) -> Vec<&str> {
+        let named = self.headers.iter().filter(|(other, _)| other == name);
+        named.map(|(_, value)| value.as_str()).collect()
+    }
+
     /// # Errors
     /// When the connection breaks.
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
