@@ -16,6 +16,7 @@ mod kernel_grade;
 mod late_agent;
 mod late_hash;
 mod limits;
+mod opa_judge;
 mod report_page;
 mod restart;
 mod rotation;

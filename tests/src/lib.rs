@@ -44,6 +44,8 @@ pub mod namespace;
 pub mod fake;
 /// The agent's serving side in this process.
 pub mod node;
+/// Open Policy Agent, asked what it makes of a policy.
+pub mod opa;
 /// SDS as tonic serves it.
 pub mod oracle;
 /// Samples of /metrics.
@@ -84,6 +86,7 @@ pub use engine::{Container, Engine, Runtime};
 pub use envoy::{Bootstrap, Envoy};
 pub use load::Load;
 pub use need::Need;
+pub use opa::Judge;
 pub use settings::{Settings, entry};
 pub use upstream::Upstream;
 pub use wait::eventually;

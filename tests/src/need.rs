@@ -19,6 +19,8 @@ pub enum Need {
     Root,
     /// A real Envoy, as `cargo xtask test` fetches it.
     Envoy,
+    /// The judge on Open Policy Agent's library, as `cargo xtask test` builds it.
+    Opa,
     /// Docker, Podman and runc, as `cargo xtask test` unpacks them.
     Engines,
     /// Chromium without a screen, as `cargo xtask test` unpacks it.
@@ -51,6 +53,7 @@ impl Need {
             Self::Root => (!nix::unistd::geteuid().is_root())
                 .then(|| "not root, and sudo asks for a password".to_owned()),
             Self::Envoy => not_fetched("VOUCH_ENVOY"),
+            Self::Opa => not_fetched("VOUCH_OPA"),
             Self::Engines => not_fetched("VOUCH_ENGINES"),
             Self::Browser => not_fetched("VOUCH_BROWSER"),
             Self::OpenSsl => {

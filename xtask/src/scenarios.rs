@@ -80,6 +80,7 @@ pub(crate) fn build(
 pub(crate) struct Stage {
     dir: PathBuf,
     envoy: Result<PathBuf, String>,
+    opa: Result<PathBuf, String>,
     engines: Result<PathBuf, String>,
     browser: Result<PathBuf, String>,
 }
@@ -98,7 +99,8 @@ impl Stage {
         let dir = env::temp_dir().join(format!("{STAGE}{}", std::process::id()));
         fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
         let not_yet = || Err(String::new());
-        let mut stage = Self { dir, envoy: not_yet(), engines: not_yet(), browser: not_yet() };
+        let mut stage =
+            Self { dir, envoy: not_yet(), opa: not_yet(), engines: not_yet(), browser: not_yet() };
         fs::set_permissions(&stage.dir, fs::Permissions::from_mode(0o755))?;
         fs::copy(agent, stage.agent()).context("staging the agent")?;
         // It takes the agent that lies beside it.
@@ -108,6 +110,7 @@ impl Stage {
             fs::copy(binary, &staged).map(|_| staged).map_err(|error| error.to_string())
         });
         // Only root starts them, so they stay where they are.
+        stage.opa = peers::opa().map_err(|error| format!("{error:#}"));
         stage.engines = engines::engines().map_err(|error| format!("{error:#}"));
         stage.browser = browser::browser().map_err(|error| format!("{error:#}"));
         Ok(stage)
@@ -130,6 +133,7 @@ impl Stage {
         ];
         for (name, missing, fetched) in [
             ("VOUCH_ENVOY", "VOUCH_ENVOY_MISSING", &self.envoy),
+            ("VOUCH_OPA", "VOUCH_OPA_MISSING", &self.opa),
             ("VOUCH_ENGINES", "VOUCH_ENGINES_MISSING", &self.engines),
             ("VOUCH_BROWSER", "VOUCH_BROWSER_MISSING", &self.browser),
         ] {
