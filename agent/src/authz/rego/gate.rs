@@ -5,6 +5,7 @@ pub(super) mod calls;
 mod declarations;
 mod heads;
 mod imports;
+mod prefixes;
 mod recursion;
 pub(super) mod risks;
 mod safety;
@@ -31,6 +32,7 @@ pub(super) fn check(program: &Program, data: &Value, entrypoint: &Entrypoint, li
     heads::check(program, data, &mut findings);
     safety::check(program, &mut findings);
     statements::check(program, &mut findings);
+    prefixes::check(program, &mut findings);
     if recursion::check(program, limits, &mut findings) {
         risks::check(program, &mut findings);
     }

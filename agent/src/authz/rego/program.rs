@@ -121,7 +121,8 @@ impl Unit {
     }
 }
 
-fn alias(import: &Import) -> Option<(String, Vec<String>)> {
+/// The name that an import of a document gives, and what it stands for.
+pub(super) fn alias(import: &Import) -> Option<(String, Vec<String>)> {
     let path = steps(&import.refr).known();
     let root = path.first()?;
     if root != "data" && root != "input" {

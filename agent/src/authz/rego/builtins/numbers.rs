@@ -61,8 +61,10 @@ pub(super) fn to_number(args: &[Value]) -> Answer {
     }
 }
 
-/// A decimal: a sign, digits with or without a point, an exponent.
+/// A decimal: a sign, digits with or without a point, an exponent. Single underscores may stand between digits.
 fn number(written: &str) -> Answer {
+    let written = without_underscores(written)?;
+    let written = written.as_str();
     let (negative, unsigned) = match written.as_bytes().first() {
         Some(b'-') => ("-", &written[1..]),
         Some(b'+') => ("", &written[1..]),
@@ -95,4 +97,18 @@ fn number(written: &str) -> Answer {
         return Err(Failure::Error);
     }
     Value::from_json_str(&plain).map_err(|_| Failure::Error)
+}
+
+fn without_underscores(written: &str) -> Result<String, Failure> {
+    let mut parts = written.split('_');
+    let mut joined = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let divides =
+            joined.ends_with(|c: char| c.is_ascii_digit()) && part.starts_with(|c: char| c.is_ascii_digit());
+        if !divides {
+            return Err(Failure::Error);
+        }
+        joined += part;
+    }
+    Ok(joined)
 }

@@ -1,4 +1,4 @@
-//! A variable is declared once in a query, and before it is used.
+//! A variable is declared once in a query, before it is used, and for some use.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ pub(super) fn check(program: &Program, findings: &mut Findings) {
     for definition in &program.rules {
         walk::rule(&definition.rule, &mut |event, _| {
             if let Event::Query(query) = event {
-                findings.faults.extend(wrong(query));
+                findings.faults.extend(wrong(query).or_else(|| unused(query)));
             }
         });
     }
@@ -33,6 +33,28 @@ fn wrong(query: &Query) -> Option<Fault> {
             }
         }
         uses(stmt, &mut used);
+    }
+    None
+}
+
+/// A name after `some` or `every` that nothing else mentions.
+fn unused(query: &Query) -> Option<Fault> {
+    let used = all_uses(query);
+    for stmt in &query.stmts {
+        let idle = |name: &&Span, used: &HashSet<String>| name.text() != "_" && !used.contains(name.text());
+        let found = match &stmt.literal {
+            Literal::SomeVars { vars, .. } => vars.iter().find(|name| idle(name, &used)),
+            Literal::Every { key, value, query, .. } => {
+                let inside = all_uses(query);
+                key.iter().chain([value]).find(|name| idle(name, &inside))
+            }
+            _ => None,
+        };
+        if let Some(name) = found {
+            let reason =
+                format!("variable {} is declared and not used: leave it out, or write `_`", name.text());
+            return Some(Fault::at(name, reason));
+        }
     }
     None
 }
@@ -62,6 +84,12 @@ fn variables<'a>(pattern: &'a Ref<Expr>, names: &mut Vec<(&'a str, &'a Span)>) {
         Expr::Object { fields, .. } => fields.iter().for_each(|(_, _, value)| variables(value, names)),
         _ => {}
     }
+}
+
+fn all_uses(query: &Query) -> HashSet<String> {
+    let mut used = HashSet::new();
+    query.stmts.iter().for_each(|stmt| uses(stmt, &mut used));
+    used
 }
 
 /// Names that `stmt` mentions and does not declare in a query of its own.

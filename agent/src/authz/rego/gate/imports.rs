@@ -1,11 +1,11 @@
-//! Imports: those that switch on a keyword must be ones that OPA knows.
+//! Imports: those that switch on a keyword must be ones that OPA knows, and no name stands for two things.
 
 use regorus::unstable::Import;
 
 use super::Findings;
 use crate::authz::rego::{
     Fault,
-    program::{Program, steps},
+    program::{Program, Unit, alias, steps},
 };
 
 const KEYWORDS: [&str; 4] = ["contains", "every", "if", "in"];
@@ -13,6 +13,7 @@ const KEYWORDS: [&str; 4] = ["contains", "every", "if", "in"];
 pub(super) fn check(program: &Program, findings: &mut Findings) {
     for unit in &program.units {
         findings.faults.extend(unit.module.imports.iter().filter_map(unknown));
+        findings.faults.extend(unit.module.imports.iter().filter_map(|import| taken(program, unit, import)));
     }
 }
 
@@ -28,5 +29,18 @@ fn unknown(import: &Import) -> Option<Fault> {
         ["rego", ..] => "the only import below rego is rego.v1".to_owned(),
         _ => "imports begin with data, input, rego.v1 or future.keywords".to_owned(),
     };
+    Some(Fault::at(import.refr.span(), reason))
+}
+
+/// In OPA the import hides the rule, and `input` and `data` are never hidden.
+fn taken(program: &Program, unit: &Unit, import: &Import) -> Option<Fault> {
+    let (name, _) = alias(import)?;
+    let path: Vec<String> = unit.package.iter().chain([&name]).cloned().collect();
+    let what = match name.as_str() {
+        "input" | "data" => "a document",
+        _ if program.below(&path).next().is_some() => "a rule of this package",
+        _ => return None,
+    };
+    let reason = format!("{name} is the name of {what}, too: give the import another name with `as`");
     Some(Fault::at(import.refr.span(), reason))
 }

@@ -63,6 +63,12 @@ fn statement(
         }
         Literal::SomeVars { .. } | Literal::Every { .. } => Vec::new(),
     };
+    if let Literal::Expr { expr, .. } = &stmt.literal
+        && let Expr::AssignExpr { op: AssignOp::ColEq, lhs, .. } = expr.as_ref()
+        && !is_assignable(lhs)
+    {
+        wrong(lhs.span(), "`:=` assigns to names and arrays of names: compare with `=` or `==`");
+    }
     let mut names = Vec::new();
     for pattern in patterns {
         if has_variables(pattern) && contains_object(pattern) {
@@ -77,6 +83,16 @@ fn statement(
         wrong(&stmt.span, "one variable twice in a pattern: name them apart and compare them");
     }
     with(program, definition, stmt, scope, wrong);
+}
+
+fn is_assignable(pattern: &Expr) -> bool {
+    match pattern {
+        Expr::Var { .. } => true,
+        Expr::Array { items, .. } => items.iter().all(|item| is_assignable(item)),
+        // Refused where they are patterns at all.
+        Expr::Object { .. } => true,
+        _ => false,
+    }
 }
 
 fn has_variables(pattern: &Expr) -> bool {

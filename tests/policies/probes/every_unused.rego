@@ -1,0 +1,4 @@
+# expect: refused
+# opa: refused
+package envoy.authz
+allow if every x in input.xs { input.n == 1 }

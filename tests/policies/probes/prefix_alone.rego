@@ -1,0 +1,5 @@
+# expect: refused
+# opa: undefined
+package envoy.authz
+a.b if input.n == 2
+allow if not a
