@@ -1,5 +1,14 @@
 //! Open Policy Agent judges our decisions: the same policies, the same inputs, its library's answers beside ours.
 
+mod files;
+mod grammar;
+mod mesh;
+mod ours;
+mod probes;
+mod random;
+mod requests;
+mod texts;
+
 use serde_json::json;
 use vouch_tests::{
     Judge, Need,
