@@ -53,7 +53,7 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
 const KEEPALIVE_WAIT: Duration = Duration::from_secs(20);
 /// How long accepting rests when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Policies may be nested deeply, and evaluation follows them.
+/// Policies may be nested deeply, and evaluation follows them, here or on a thread for what takes long.
 const STACK: usize = 16 << 20;
 
 static REFUSED: Quiet = Quiet::new();
@@ -119,7 +119,8 @@ impl Door {
 
     fn run(self, listeners: Listeners, stop: CancellationToken, started: oneshot::Sender<io::Result<()>>) {
         let begin = || {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime =
+                runtime::Builder::new_current_thread().enable_all().thread_stack_size(STACK).build()?;
             let inside = runtime.enter();
             let unix = listeners.unix.map(UnixListener::from_std).transpose()?;
             let tcp = listeners.tcp.into_iter();
