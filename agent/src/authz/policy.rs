@@ -184,7 +184,9 @@ impl Policy {
             }
             return Ok(value?);
         }
-        let patience = TokioInstant::now() + self.settings.files.timeout;
+        // Together with the evaluation it stays below the patience of an Envoy, which is twice the time by default: what
+        // comes later than that is an error of the call.
+        let patience = TokioInstant::now() + self.settings.files.timeout / 2;
         let turn = timeout_at(patience, self.long_turns.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(NoValue::Overloaded) };
         let loaded = Arc::clone(loaded);
