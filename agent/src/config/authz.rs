@@ -218,7 +218,8 @@ impl Checker<'_> {
                     .fix("build with: cargo build --release -p vouch --features authz"));
             }
             if !names.insert(policy.name.clone()) {
-                return Err(self.contradiction(format!("two policies are named {:?}", policy.name), name));
+                let title = format!("two policies are named {:?}", policy.name);
+                return Err(self.contradiction(title, name).fix("give each a name of its own"));
             }
             if without_socket && policy.listeners.is_empty() {
                 return Err(self
