@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use prost::Message as _;
 use prost_types::{Struct, Value as MetadataValue, value::Kind};
 use regorus::Value;
 use tonic::{Code, Status};
@@ -49,6 +50,8 @@ struct Trace {
     policy: Option<(Arc<Policy>, Option<Arc<Loaded>>)>,
     input: Option<Value>,
     result: Option<Value>,
+    /// Bytes of the question.
+    size: usize,
 }
 
 /// Why no policy answered.
@@ -156,7 +159,7 @@ impl Judge {
             .spiffe
             .then(|| spiffe::document(attributes, settings.xfcc_is_sanitized, standing.as_deref()));
         let input = input::document(attributes, &options, spiffe)?;
-        trace.input = Some(input.clone());
+        (trace.input, trace.size) = (Some(input.clone()), attributes.encoded_len());
         let value = policy.evaluate(&loaded, input).await?;
         trace.result = Some(value.clone()).filter(|value| *value != Value::Undefined);
         Ok(interpret(&value)?)
@@ -211,6 +214,7 @@ impl Judge {
             error,
             input: trace.input,
             result: trace.result,
+            size: trace.size,
             took,
             pid: asker.pid(),
             listener: asker.listener,

@@ -12,8 +12,13 @@ use serde_json::json;
 
 use super::{id::CheckId, mask::Mask, metrics::Answered};
 
+/// Most bytes of the questions that are remembered, of each kind. In memory a question is several times as large.
+const MOST_BYTES: usize = 2 << 20;
+/// A question of more bytes is remembered without its input and what the policy said: it would crowd out many others.
+const MOST_OF_ONE: usize = 256 << 10;
+
 /// One question and its answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Record {
     pub id: CheckId,
     pub at: SystemTime,
@@ -28,6 +33,8 @@ pub struct Record {
     pub input: Option<Value>,
     /// What the policy said, if it said something.
     pub result: Option<Value>,
+    /// Bytes of the question, as it was sent.
+    pub size: usize,
     pub took: Duration,
     /// Of the Envoy that asked, where it is known.
     pub pid: Option<u32>,
@@ -47,7 +54,14 @@ pub struct Decider {
 #[derive(Debug)]
 pub(super) struct Records {
     most_of_each: usize,
-    kept: Mutex<[VecDeque<Arc<Record>>; 2]>,
+    kept: Mutex<[Kept; 2]>,
+}
+
+/// The oldest first.
+#[derive(Debug, Default)]
+struct Kept {
+    records: VecDeque<Arc<Record>>,
+    bytes: usize,
 }
 
 impl Record {
@@ -91,17 +105,27 @@ impl Records {
     }
 
     pub(super) fn keep(&self, record: Arc<Record>) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let records = &mut kept[usize::from(record.answer == Answered::Allowed)];
+        let record = if record.size > MOST_OF_ONE {
+            Arc::new(Record { input: None, result: None, size: 0, ..Record::clone(&record) })
+        } else {
+            record
+        };
         // What makes room is let go after the lock.
-        let _oldest = if records.len() == self.most_of_each { records.pop_front() } else { None };
-        records.push_back(record);
-        drop(kept);
+        let mut oldest = Vec::new();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = &mut kept[usize::from(record.answer == Answered::Allowed)];
+        while kept.records.len() >= self.most_of_each || kept.bytes + record.size > MOST_BYTES {
+            let Some(one) = kept.records.pop_front() else { break };
+            kept.bytes -= one.size;
+            oldest.push(one);
+        }
+        kept.bytes += record.size;
+        kept.records.push_back(record);
     }
 
     pub(super) fn get(&self, id: CheckId) -> Option<Arc<Record>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().flatten().find(|record| record.id == id).cloned()
+        kept.iter().flat_map(|kept| &kept.records).find(|record| record.id == id).cloned()
     }
 }
 
@@ -121,6 +145,7 @@ mod tests {
             error: String::new(),
             input: Some(Value::from(json!({"parsed_body": "secret", "parsed_path": ["x"]}))),
             result: Some(Value::from(true)),
+            size: 64,
             took: Duration::from_micros(7),
             pid: Some(9),
             listener: None,
@@ -137,6 +162,22 @@ mod tests {
         assert!(records.get(denied.id).is_some());
         let kept: Vec<bool> = allowed.iter().map(|record| records.get(record.id).is_some()).collect();
         assert_eq!(kept, [false, false, false, true, true]);
+    }
+
+    #[test]
+    fn large_questions_are_few_and_the_largest_have_no_content() {
+        let (ids, records) = (CheckIds::default(), Records::new(1000));
+        let of = |size| Arc::new(Record { size, ..Record::clone(&record(&ids, Answered::Denied)) });
+        let large: Vec<_> = (0..9).map(|_| of(MOST_OF_ONE)).collect();
+        large.iter().for_each(|record| records.keep(Arc::clone(record)));
+        let kept: Vec<_> = large.iter().filter_map(|record| records.get(record.id)).collect();
+        assert_eq!(kept.len(), MOST_BYTES / MOST_OF_ONE);
+        assert!(kept.iter().all(|record| record.input.is_some()));
+        let largest = of(MOST_OF_ONE + 1);
+        records.keep(Arc::clone(&largest));
+        let found = records.get(largest.id).expect("it is remembered");
+        assert!(found.input.is_none() && found.result.is_none());
+        assert!(records.get(kept[0].id).is_some(), "and takes nobody's place");
     }
 
     #[test]
