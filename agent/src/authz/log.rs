@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
@@ -18,6 +19,8 @@ use crate::{problem::Problem, quiet::Quiet};
 
 /// Answers that wait to be written; those beyond are counted as lost, and nobody waits for them.
 const WAITING: usize = 4096;
+/// Bytes of their questions, all together; one that is larger waits alone.
+const WAITING_BYTES: usize = 16 << 20;
 /// How long a line waits for others before it is in the file.
 const FLUSHED_EVERY: Duration = Duration::from_millis(200);
 
@@ -27,6 +30,7 @@ static UNWRITTEN: Quiet = Quiet::new();
 #[derive(Debug, Clone)]
 pub(super) struct DecisionLog {
     waiting: SyncSender<Arc<Record>>,
+    bytes: Arc<AtomicUsize>,
     metrics: Metrics,
 }
 
@@ -43,17 +47,22 @@ impl DecisionLog {
         };
         let file = open(path).map_err(cannot)?;
         let (waiting, records) = sync_channel(WAITING);
+        let bytes = Arc::<AtomicUsize>::default();
+        let taken = Arc::clone(&bytes);
         let writer = Writer { path: path.to_owned(), file, mask, metrics: metrics.clone() };
         thread::Builder::new()
             .name("decision-log".into())
-            .spawn(move || writer.run(&records))
+            .spawn(move || writer.run(&records, &taken))
             .map_err(cannot)?;
-        Ok(Self { waiting, metrics })
+        Ok(Self { waiting, bytes, metrics })
     }
 
     /// Never waits.
     pub(super) fn write(&self, record: &Arc<Record>) {
-        if self.waiting.try_send(Arc::clone(record)).is_err() {
+        let before = self.bytes.fetch_add(record.size, Ordering::Relaxed);
+        let has_room = before == 0 || before + record.size <= WAITING_BYTES;
+        if !has_room || self.waiting.try_send(Arc::clone(record)).is_err() {
+            self.bytes.fetch_sub(record.size, Ordering::Relaxed);
             self.metrics.log_lost.inc();
         }
     }
@@ -68,11 +77,14 @@ struct Writer {
 
 impl Writer {
     /// Until nobody is left who could send one.
-    fn run(mut self, records: &Receiver<Arc<Record>>) {
+    fn run(mut self, records: &Receiver<Arc<Record>>, waiting: &AtomicUsize) {
         let mut flushed = Instant::now();
         loop {
             match records.recv_timeout(FLUSHED_EVERY) {
-                Ok(record) => self.write(&record),
+                Ok(record) => {
+                    self.write(&record);
+                    waiting.fetch_sub(record.size, Ordering::Relaxed);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -122,4 +134,48 @@ impl Writer {
 fn open(path: &Path) -> io::Result<BufWriter<File>> {
     let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     Ok(BufWriter::new(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{id::CheckIds, metrics::Answered},
+        *,
+    };
+    use std::time::SystemTime;
+
+    fn record(ids: &CheckIds, size: usize) -> Arc<Record> {
+        let at = SystemTime::UNIX_EPOCH;
+        Arc::new(Record {
+            id: ids.next(at),
+            at,
+            policy: None,
+            answer: Answered::Denied,
+            reason: "policy",
+            error: String::new(),
+            input: None,
+            result: None,
+            size,
+            took: Duration::ZERO,
+            pid: None,
+            listener: None,
+        })
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_bytes_and_a_larger_one_waits_alone() {
+        let (waiting, records) = sync_channel(WAITING);
+        let log = DecisionLog { waiting, bytes: Arc::default(), metrics: Metrics::default() };
+        let ids = CheckIds::default();
+        for (size, lost) in [(WAITING_BYTES * 2, 0), (1, 1)] {
+            log.write(&record(&ids, size));
+            assert_eq!(log.metrics.log_lost.get(), lost);
+        }
+        log.bytes.fetch_sub(records.recv().expect("one waits").size, Ordering::Relaxed);
+        for (size, lost) in [(WAITING_BYTES / 2, 1), (WAITING_BYTES / 2, 1), (1, 2)] {
+            log.write(&record(&ids, size));
+            assert_eq!(log.metrics.log_lost.get(), lost);
+        }
+        assert_eq!(records.try_iter().count(), 2);
+    }
 }
