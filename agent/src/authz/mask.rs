@@ -7,6 +7,11 @@ pub(super) const ALWAYS: [&str; 4] = ["authorization", "cookie", "proxy-authoriz
 /// What stands in the place of what is not shown.
 pub(super) const MASKED: &str = "***";
 
+/// Deepest nesting that is shown: who reads JSON has a limit of its own, often 128, and an event is some levels itself.
+const DEEPEST: usize = 96;
+/// What stands in the place of what lies deeper.
+const CUT: &str = "...";
+
 /// Which values are secrets.
 #[derive(Debug, Clone, Default)]
 pub struct Mask {
@@ -89,7 +94,20 @@ fn cover_one(fields: &mut Map<String, Value>, key: &str) {
 
 /// As JSON has it; what JSON cannot say is said in words.
 pub(super) fn json(value: &regorus::Value) -> Value {
-    serde_json::to_value(value).unwrap_or_else(|error| Value::String(format!("cannot be shown: {error}")))
+    let shown = serde_json::to_value(value);
+    let mut shown = shown.unwrap_or_else(|error| Value::String(format!("cannot be shown: {error}")));
+    cut(&mut shown, DEEPEST);
+    shown
+}
+
+/// Shows nothing that lies deeper than `left`.
+fn cut(value: &mut Value, left: usize) {
+    match value {
+        Value::Array(_) | Value::Object(_) if left == 0 => *value = Value::String(CUT.into()),
+        Value::Array(list) => list.iter_mut().for_each(|inner| cut(inner, left - 1)),
+        Value::Object(fields) => fields.values_mut().for_each(|inner| cut(inner, left - 1)),
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -124,6 +142,17 @@ mod tests {
         assert_eq!(shown(Mask::input, input), expected);
         assert_eq!(shown(Mask::input, json!({"parsed_body": null})), json!({"parsed_body": null}));
         assert_eq!(shown(Mask::input, json!(7)), json!(7));
+    }
+
+    #[test]
+    fn what_lies_too_deep_for_readers_is_cut() {
+        let deep = |levels: usize| (0..levels).fold(json!([]), |inner, _| json!([inner]));
+        let depth = |value: &Value| {
+            let inner = std::iter::successors(Some(value), |value| value.get(0));
+            (inner.clone().count(), inner.last().cloned())
+        };
+        assert_eq!(depth(&shown(Mask::result, deep(DEEPEST - 1))), (DEEPEST, Some(json!([]))));
+        assert_eq!(depth(&shown(Mask::result, deep(900))), (DEEPEST + 1, Some(json!("..."))));
     }
 
     #[test]
