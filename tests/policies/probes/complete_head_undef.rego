@@ -1,4 +1,4 @@
-# expect: refused
+# expect: equal
 # opa: undefined
 package envoy.authz
 p := x.b if some x in input.xs

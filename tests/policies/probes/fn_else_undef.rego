@@ -1,4 +1,4 @@
-# expect: refused
+# expect: equal
 # opa: undefined
 package envoy.authz
 f(x) := input.missing if { x > 0 } else := 1

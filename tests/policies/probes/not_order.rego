@@ -1,4 +1,4 @@
-# expect: equal
+# expect: refused
 # opa: refused
 package envoy.authz
 allow if { not x == 2; x := input.a }

@@ -1,4 +1,4 @@
-# expect: refused
+# expect: equal
 # opa: undefined
 package envoy.authz
 p contains obj.b if { some obj in input.xs }

@@ -3,7 +3,7 @@
 
 pub(super) mod calls;
 mod declarations;
-mod heads;
+pub(super) mod heads;
 mod imports;
 mod prefixes;
 mod recursion;

@@ -264,26 +264,25 @@ fn rewritten(
     syntaxes: &[parse::Syntax],
     program: Program,
 ) -> Result<Vec<Source>, Vec<Fault>> {
-    let mut sources = sources.to_vec();
-    let operators = rewrite::operators(&program);
-    let is_new = operators.iter().any(Option::is_some);
-    let put = |sources: &mut [Source], texts: Vec<Option<String>>| {
-        for (source, text) in sources.iter_mut().zip(texts) {
-            source.text = text.unwrap_or_else(|| std::mem::take(&mut source.text));
+    let (mut sources, mut program) = (sources.to_vec(), program);
+    let passes = [
+        |program: &Program| Ok(rewrite::operators(program)),
+        |program: &Program| Ok(rewrite::heads(program)),
+        rewrite::guards,
+    ];
+    for pass in passes {
+        let texts: Vec<Option<String>> = pass(&program)?;
+        if texts.iter().all(Option::is_none) {
+            continue;
         }
-    };
-    put(&mut sources, operators);
-    let guards = if is_new {
         let mut reader = Engine::new();
         reader.set_policy_length_config(parse::unbounded());
-        for (source, syntax) in sources.iter().zip(syntaxes) {
+        for ((source, syntax), text) in sources.iter_mut().zip(syntaxes).zip(texts) {
+            source.text = text.unwrap_or_else(|| std::mem::take(&mut source.text));
             parse::add_as(&mut reader, source, *syntax).map_err(|fault| vec![fault])?;
         }
-        rewrite::guards(&Program::new(&mut reader))?
-    } else {
-        rewrite::guards(&program)?
-    };
-    put(&mut sources, guards);
+        program = Program::new(&mut reader);
+    }
     Ok(sources)
 }
 

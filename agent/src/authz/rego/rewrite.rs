@@ -4,10 +4,12 @@
 
 mod functions;
 mod guards;
+mod heads;
 mod operators;
 
 pub(super) use functions::FUNCTIONS;
 pub(super) use guards::guards;
+pub(super) use heads::heads;
 pub(super) use operators::operators;
 
 use regorus::unstable::Span;
@@ -59,10 +61,16 @@ impl Edits {
         self.changes.push((from, (2, 0), to, text.to_owned()));
     }
 
-    /// A name that no policy has.
+    /// A name that no policy has, for what is asked before a `not`.
     fn name(&mut self) -> String {
         self.names += 1;
         format!("__vouch_{}", self.names)
+    }
+
+    /// The same for what a head gives.
+    fn value_name(&mut self) -> String {
+        self.names += 1;
+        format!("__vouch_value_{}", self.names)
     }
 
     fn apply(mut self, text: &str) -> Option<String> {

@@ -55,11 +55,8 @@ impl Scan<'_> {
                 '[' | '{' | '(' => self.opens(c, before)?,
                 ']' | '}' | ')' => self.closes(),
                 ',' | ';' => self.chain = 0,
-                '\n' => {
-                    if !continues(&text[at + 1..], before) {
-                        self.chain = 0;
-                    }
-                }
+                '\n' if !continues(&text[at + 1..], before) => self.chain = 0,
+                '\n' => {}
                 _ if is_operator(c) => self.operator()?,
                 _ if word && !word_before => {
                     self.count()?;

@@ -15,6 +15,8 @@ pub(super) struct Scope {
     pub(super) negations: u32,
     /// How many comprehensions and `every` are around it.
     pub(super) closures: u32,
+    /// How many expressions are around it.
+    pub(super) depth: u32,
     /// Whether it is the whole of a statement.
     pub(super) is_statement: bool,
 }
@@ -196,6 +198,7 @@ impl<'a> Walk<'_, 'a> {
     fn expr(&mut self, expr: &'a Ref<Expr>) {
         (self.visit)(Event::Expr(expr), &self.scope);
         let whole = std::mem::take(&mut self.scope.is_statement);
+        self.scope.depth += 1;
         match expr.as_ref() {
             Expr::ArrayCompr { query, .. }
             | Expr::SetCompr { query, .. }
@@ -220,6 +223,7 @@ impl<'a> Walk<'_, 'a> {
             }
             _ => parts(expr).into_iter().for_each(|part| self.expr(part)),
         }
+        self.scope.depth -= 1;
         self.scope.is_statement = whole;
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use regorus::{
     Value,
-    unstable::{Expr, Literal, Query, Ref, Rule, RuleHead},
+    unstable::{Expr, Literal, Query, Ref, Rule, RuleAssign, RuleBody, RuleHead},
 };
 
 use super::{Findings, document, values::is_surely_defined};
@@ -161,45 +161,77 @@ fn bodies(definition: &Definition) -> Option<String> {
     None
 }
 
-/// Values that might be undefined, where the engine would forget what it has found before or skip what comes after.
+/// What may be undefined where that matters, and cannot be taken into the body.
 fn outputs(program: &Program, definition: &Definition) -> Option<String> {
-    let Rule::Spec { head, bodies, .. } = definition.rule.as_ref() else { return None };
-    let unit = definition.unit;
-    let given = match head {
-        RuleHead::Compr { assign, .. } | RuleHead::Func { assign, .. } => {
-            assign.as_ref().map(|assign| &assign.value)
-        }
-        RuleHead::Set { key, .. } => key.as_ref(),
-    };
-    let mut names: Vec<&Ref<Expr>> = Vec::new();
-    for step in steps(reference(&definition.rule)).rest {
-        if let Step::Index(index) = step {
-            names.push(index);
-        }
-    }
-    let is_function = matches!(head, RuleHead::Func { .. });
-    let forgets = |values: &[&Ref<Expr>], query: Option<&Query>, has_else: bool| {
-        let mut locals = query.map(walk::declared).unwrap_or_default();
-        if let RuleHead::Func { args, .. } = head {
-            args.iter().for_each(|arg| pattern_names(arg, &mut locals));
-        }
-        let repeats = values.iter().any(|value| iterates_within(program, unit, value))
-            || query.is_some_and(|query| may_repeat(program, unit, query));
-        let matters = if is_function { has_else } else { repeats };
-        matters && !values.iter().all(|value| is_surely_defined(program, unit, value, &locals))
-    };
-    let all = |value| names.iter().copied().chain(value).collect::<Vec<_>>();
-    let mut wrong = bodies.is_empty() && forgets(&all(given), None, false);
-    for (at, body) in bodies.iter().enumerate() {
-        let value = body.assign.as_ref().map(|assign| &assign.value).or(if at == 0 { given } else { None });
-        let has_else = bodies.iter().skip(at + 1).any(|body| body.is_else);
-        wrong |= forgets(&all(value), Some(&body.query), has_else);
-    }
+    let unsure = unsure(program, definition);
+    let wrong = unsure.iter().any(|unsure| match unsure {
+        Unsure::Name => true,
+        Unsure::Value { body: Some(body), .. } => body.query.stmts.is_empty(),
+        Unsure::Value { .. } => false,
+        Unsure::Element { element, .. } => matches!(element.as_ref(), Expr::Object { .. }),
+    });
     wrong.then(|| {
-        "the value may be undefined for some of what the body finds: give it a name in the body, such as \
+        "what this gives may be undefined for some of what the body finds: give it a name in the body, such as \
          `value := ...`, and use that name here"
             .to_owned()
     })
+}
+
+/// A part of a head that may be undefined where the engine would forget what it has found before, or skip what comes
+/// after.
+pub(in crate::authz::rego) enum Unsure<'a> {
+    /// A variable part of the rule's name.
+    Name,
+    /// A value, and the body it belongs to.
+    Value { assign: &'a RuleAssign, body: Option<&'a RuleBody> },
+    /// An element of a set.
+    Element { element: &'a Ref<Expr>, body: &'a RuleBody },
+}
+
+pub(in crate::authz::rego) fn unsure<'a>(program: &Program, definition: &'a Definition) -> Vec<Unsure<'a>> {
+    let Rule::Spec { head, bodies, .. } = definition.rule.as_ref() else { return Vec::new() };
+    let unit = definition.unit;
+    let (assign, element, args): (_, _, &[Ref<Expr>]) = match head {
+        RuleHead::Compr { assign, .. } => (assign.as_ref(), None, &[]),
+        RuleHead::Func { assign, args, .. } => (assign.as_ref(), None, args),
+        RuleHead::Set { key, .. } => (None, key.as_ref(), &[]),
+    };
+    let names: Vec<&Ref<Expr>> = steps(reference(&definition.rule))
+        .rest
+        .into_iter()
+        .filter_map(|step| if let Step::Index(index) = step { Some(index) } else { None })
+        .collect();
+    let forgets = |value: &Ref<Expr>, body: Option<&RuleBody>, matters: bool| {
+        let mut locals = body.map(|body| walk::declared(&body.query)).unwrap_or_default();
+        args.iter().for_each(|arg| pattern_names(arg, &mut locals));
+        matters && !is_surely_defined(program, unit, value, &locals)
+    };
+    let mut found = Vec::new();
+    let mut look = |at: usize, body: Option<&'a RuleBody>| {
+        let has_else = bodies.iter().skip(at + 1).any(|body| body.is_else);
+        let assign = body.and_then(|body| body.assign.as_ref()).or(if at == 0 { assign } else { None });
+        let element = if at == 0 { element } else { None };
+        let values = names.iter().copied().chain(element).chain(assign.map(|assign| &assign.value));
+        let repeats = values.clone().any(|value| iterates_within(program, unit, value))
+            || body.is_some_and(|body| may_repeat(program, unit, &body.query));
+        let matters = if matches!(head, RuleHead::Func { .. }) { has_else } else { repeats };
+        if names.iter().any(|name| forgets(name, body, matters)) {
+            found.push(Unsure::Name);
+        }
+        if let Some(assign) = assign.filter(|assign| forgets(&assign.value, body, matters)) {
+            found.push(Unsure::Value { assign, body });
+        }
+        match (element.filter(|element| forgets(element, body, matters)), body) {
+            (Some(element), Some(body)) => found.push(Unsure::Element { element, body }),
+            (Some(_), None) => found.push(Unsure::Name),
+            (None, _) => {}
+        }
+    };
+    if bodies.is_empty() {
+        look(0, None);
+    }
+    bodies.iter().enumerate().for_each(|(at, body)| look(at, Some(body)));
+    found
 }
 
 fn iterates_within(program: &Program, unit: usize, value: &Ref<Expr>) -> bool {
@@ -228,7 +260,7 @@ fn collision(program: &Program, at: usize) -> Option<String> {
     let definition = &program.rules[at];
     for other in program.at(&definition.path) {
         let rival = &program.rules[*other];
-        if *other <= at && *other != at || *other == at {
+        if *other <= at {
             continue;
         }
         let defaults = matches!(

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use regorus::unstable::{Expr, Literal};
+use regorus::unstable::{Expr, Literal, Ref, Rule};
 
 use super::{Findings, calls};
 use crate::authz::rego::{
@@ -41,7 +41,7 @@ pub(super) fn check(program: &Program, limits: &Limits, findings: &mut Findings)
 }
 
 /// The definitions that `rule` makes the engine evaluate.
-pub(super) fn needs(program: &Program, unit: usize, rule: &regorus::unstable::Rule) -> Vec<usize> {
+pub(super) fn needs(program: &Program, unit: usize, rule: &Rule) -> Vec<usize> {
     let mut needed = HashSet::new();
     walk::rule(rule, &mut |event, scope| match event {
         Event::Query(_) => {}
@@ -58,12 +58,7 @@ pub(super) fn needs(program: &Program, unit: usize, rule: &regorus::unstable::Ru
     needed
 }
 
-fn needs_of(
-    program: &Program,
-    unit: usize,
-    expr: &regorus::unstable::Ref<Expr>,
-    scope: &Scope,
-) -> Vec<usize> {
+fn needs_of(program: &Program, unit: usize, expr: &Ref<Expr>, scope: &Scope) -> Vec<usize> {
     match expr.as_ref() {
         Expr::Call { fcn, .. } => match calls::callee(program, unit, fcn, scope) {
             Some(calls::Callee::Rule(path)) => program.at(&path).to_vec(),
@@ -80,19 +75,22 @@ fn needs_of(
     }
 }
 
-/// How deep the evaluation of one rule nests: itself, its loops, and the expressions inside one another.
-fn weight(rule: &regorus::unstable::Rule) -> u32 {
-    let mut loops = 0;
-    let mut closures = 0;
+/// How deep the evaluation of one rule nests, in units of a rule: itself, its loops, what is inside one another, and a
+/// part of one for each expression that is inside another.
+fn weight(rule: &Rule) -> u32 {
+    /// Expressions inside one another take as much of the stack as one rule.
+    const EXPRESSIONS: u32 = 4;
+    let (mut loops, mut closures, mut depth) = (0, 0, 0);
     walk::rule(rule, &mut |event, scope| {
         closures = closures.max(scope.closures);
+        depth = depth.max(scope.depth);
         match event {
             Event::Statement(stmt) if matches!(stmt.literal, Literal::SomeIn { .. }) => loops += 1,
             Event::Expr(expr) if is_loop(expr) => loops += 1,
             _ => {}
         }
     });
-    1 + loops + closures
+    1 + loops + closures + depth / EXPRESSIONS
 }
 
 fn is_loop(expr: &Expr) -> bool {

@@ -33,7 +33,7 @@ impl Vars {
     }
 
     fn bind_all(&mut self, names: HashSet<String>) -> bool {
-        names.into_iter().fold(false, |news, name| self.bound.insert(name) || news)
+        each(names, |name| self.bound.insert(name))
     }
 
     /// What is declared here hides what has that name around it.
@@ -159,10 +159,7 @@ impl Safety<'_> {
             (lhs.as_ref(), rhs.as_ref())
             && left.len() == right.len()
         {
-            return left
-                .iter()
-                .zip(right)
-                .fold(false, |news, (left, right)| self.unify(left, right, vars) || news);
+            return each(left.iter().zip(right), |(left, right)| self.unify(left, right, vars));
         }
         let mut news = self.bind_indexes(lhs, vars) || self.bind_indexes(rhs, vars);
         if self.ready(rhs, vars) && may_match(lhs, rhs) {
@@ -180,12 +177,8 @@ impl Safety<'_> {
             Expr::Var { span, .. } => {
                 span.text() != "_" && self.is_variable(span.text(), vars) && vars.bind(span.text())
             }
-            Expr::Array { items, .. } => {
-                items.iter().fold(false, |news, item| self.bind_pattern(item, vars) || news)
-            }
-            Expr::Object { fields, .. } => {
-                fields.iter().fold(false, |news, (_, _, value)| self.bind_pattern(value, vars) || news)
-            }
+            Expr::Array { items, .. } => each(items, |item| self.bind_pattern(item, vars)),
+            Expr::Object { fields, .. } => each(fields, |(_, _, value)| self.bind_pattern(value, vars)),
             _ => self.bind_indexes(pattern, vars),
         }
     }
@@ -221,7 +214,7 @@ impl Safety<'_> {
     }
 
     fn with_outputs(&self, outputs: &[&Ref<Expr>], mut vars: Vars) -> Vars {
-        while outputs.iter().fold(false, |news, output| self.bind_indexes(output, &mut vars) || news) {}
+        while each(outputs, |output| self.bind_indexes(output, &mut vars)) {}
         vars
     }
 
@@ -289,7 +282,7 @@ impl Safety<'_> {
     fn use_expr(&mut self, expr: &Ref<Expr>, vars: &Vars) {
         match expr.as_ref() {
             Expr::AssignExpr { lhs, rhs, .. } => {
-                [lhs, rhs].iter().for_each(|side| self.used_pattern(side, vars))
+                [lhs, rhs].iter().for_each(|side| self.used_pattern(side, vars));
             }
             Expr::Call { fcn, params, .. } if self.arity(fcn).is_some_and(|arity| arity < params.len()) => {
                 let (last, given) = params.split_last().expect("more parameters than none");
@@ -378,6 +371,15 @@ impl Safety<'_> {
     fn arity(&self, function: &Ref<Expr>) -> Option<usize> {
         calls::arity(self.program, self.unit, function)
     }
+}
+
+/// Whether `binds` bound something for any of `items`, each of which it is asked about.
+fn each<T>(items: impl IntoIterator<Item = T>, mut binds: impl FnMut(T) -> bool) -> bool {
+    let mut news = false;
+    for item in items {
+        news |= binds(item);
+    }
+    news
 }
 
 /// Whether a value of that form can have the form of the pattern.

@@ -49,7 +49,7 @@ fn operator(program: &Program, unit: usize, expr: &Ref<Expr>, scope: &Scope, edi
             // As a whole statement, false and undefined come to the same.
             if key.is_some() {
                 call(expr, value, collection, "in", "internal.member_3", edits);
-            } else if !scope.is_statement && !(defined(value) && defined(collection)) {
+            } else if !(scope.is_statement || defined(value) && defined(collection)) {
                 call(expr, value, collection, "in", "internal.member_2", edits);
             }
         }

@@ -1,0 +1,4 @@
+# expect: equal
+# opa: undefined
+package envoy.authz
+allow if not input.a != "x"
