@@ -97,23 +97,28 @@ impl Admin for AdminApi {
     }
 }
 
+fn not_remembered(request: &GetCheckRequest) -> Status {
+    Status::not_found(format!("decision {} is not remembered", request.decision))
+}
+
+#[cfg(not(feature = "authz"))]
+fn check_of(_: &Node, request: &GetCheckRequest) -> Result<GetCheckResponse, Status> {
+    Err(not_remembered(request))
+}
+
+#[cfg(feature = "authz")]
 fn check_of(node: &Node, request: &GetCheckRequest) -> Result<GetCheckResponse, Status> {
-    let unknown = || Status::not_found(format!("decision {} is not remembered", request.decision));
-    #[cfg(not(feature = "authz"))]
-    return Err(unknown());
-    #[cfg(feature = "authz")]
-    {
-        let authz = node.authz.as_ref().ok_or_else(unknown)?;
-        let id = request.decision.parse().map_err(|_| unknown())?;
-        let record = authz.record(id).ok_or_else(unknown)?;
-        let input = record.input.as_ref().filter(|_| request.unmasked_input);
-        let input_json = input.map(|input| input.to_json_str()).transpose();
-        Ok(GetCheckResponse {
-            event_json: record.event(authz.mask()).to_string(),
-            policy: record.policy.as_ref().map(|decider| decider.name.clone()).unwrap_or_default(),
-            input_json: input_json.map_err(|error| Status::internal(error.to_string()))?.unwrap_or_default(),
-        })
-    }
+    let unknown = || not_remembered(request);
+    let authz = node.authz.as_ref().ok_or_else(unknown)?;
+    let id = request.decision.parse().map_err(|_| unknown())?;
+    let record = authz.record(id).ok_or_else(unknown)?;
+    let input = record.input.as_ref().filter(|_| request.unmasked_input);
+    let input_json = input.map(|input| input.to_json_str()).transpose();
+    Ok(GetCheckResponse {
+        event_json: record.event(authz.mask()).to_string(),
+        policy: record.policy.as_ref().map(|decider| decider.name.clone()).unwrap_or_default(),
+        input_json: input_json.map_err(|error| Status::internal(error.to_string()))?.unwrap_or_default(),
+    })
 }
 
 async fn off_the_async_threads<T: Send + 'static>(

@@ -130,25 +130,22 @@ impl Element {
         fields.into_value()
     }
 
-    /// `None` when the key may come once and has come before.
-    fn take(&mut self, key: Key, value: String) -> Option<()> {
-        let single = match key {
-            Key::By => return Some(add(&mut self.by, value)),
-            Key::Uri => return Some(add(&mut self.uri, value)),
-            Key::Dns => return Some(add(&mut self.dns, value)),
-            Key::Hash => &mut self.hash,
-            Key::Cert => &mut self.cert,
-            Key::Chain => &mut self.chain,
-            Key::Subject => &mut self.subject,
+    /// Whether the key may come, again if it has come before.
+    fn takes(&mut self, key: Key, value: String) -> bool {
+        let names = match key {
+            Key::By => &mut self.by,
+            Key::Uri => &mut self.uri,
+            Key::Dns => &mut self.dns,
+            Key::Hash => return self.hash.replace(value).is_none(),
+            Key::Cert => return self.cert.replace(value).is_none(),
+            Key::Chain => return self.chain.replace(value).is_none(),
+            Key::Subject => return self.subject.replace(value).is_none(),
         };
-        single.replace(value).is_none().then_some(())
-    }
-}
-
-/// An empty name says that there is none.
-fn add(names: &mut Vec<String>, name: String) {
-    if !name.is_empty() {
-        names.push(name);
+        // An empty name says that there is none.
+        if !value.is_empty() {
+            names.push(value);
+        }
+        true
     }
 }
 
@@ -229,7 +226,9 @@ impl Scanner<'_> {
             let start = self.at;
             let key = self.key()?;
             let value = self.value()?;
-            element.take(key, value).ok_or(Error { at: start, fault: Fault::RepeatedKey })?;
+            if !element.takes(key, value) {
+                return Err(Error { at: start, fault: Fault::RepeatedKey });
+            }
             if !self.takes(b';') {
                 return Ok(element);
             }
