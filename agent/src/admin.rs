@@ -12,10 +12,12 @@ use std::{
 use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
 use vouch_proto::admin::{
     Authority, Entry, ExamineRequest, ExamineResponse, ExplainRequest, ExplainResponse, GetCheckRequest,
-    GetCheckResponse, Hook, ListEntriesRequest, ListEntriesResponse, RotateSvidsRequest, RotateSvidsResponse,
-    StatusRequest, StatusResponse, admin_server::Admin, explain_request::About,
+    GetCheckResponse, Hook, ListEntriesRequest, ListEntriesResponse, Policy, RotateSvidsRequest,
+    RotateSvidsResponse, StatusRequest, StatusResponse, admin_server::Admin, explain_request::About,
 };
 
+#[cfg(feature = "authz")]
+use crate::authz::{Authz, PolicyStatus};
 use crate::{
     attestation::Selector,
     health::{Node, warning_fact},
@@ -172,7 +174,27 @@ fn status(node: &Node, now: SystemTime) -> StatusResponse {
         facts: node.facts(now),
         processes: node.processes.as_ref().map_or(0, |processes| processes.counters().size as u64),
         lost_events: counters.map_or(0, |counters| counters.events_lost),
+        policies: policies(node),
     }
+}
+
+#[cfg(not(feature = "authz"))]
+fn policies(_: &Node) -> Vec<Policy> {
+    vec![]
+}
+
+#[cfg(feature = "authz")]
+fn policies(node: &Node) -> Vec<Policy> {
+    let shown = |policy: PolicyStatus| {
+        let (revision, at) = policy.loaded.unzip();
+        Policy {
+            name: policy.name,
+            revision: revision.unwrap_or_default(),
+            loaded_at: at.map_or(0, seconds),
+            dry_run: policy.dry_run,
+        }
+    };
+    node.authz.iter().flat_map(Authz::policies).map(shown).collect()
 }
 
 fn hook(hook: &crate::kernel::Hook) -> Hook {

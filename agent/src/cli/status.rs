@@ -10,7 +10,7 @@ use serde_json::json;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
-use vouch_proto::admin::{Fact, StatusRequest, StatusResponse};
+use vouch_proto::admin::{Fact, Policy, StatusRequest, StatusResponse};
 
 use super::{
     Common,
@@ -95,6 +95,9 @@ fn describe(seen: &StatusResponse, out: &mut String) {
     for socket in &seen.sockets {
         line("socket", socket.clone());
     }
+    for policy in &seen.policies {
+        line("policy", describe_policy(policy));
+    }
     if !seen.facts.is_empty() {
         out.push_str("Problems\n");
     }
@@ -104,6 +107,15 @@ fn describe(seen: &StatusResponse, out: &mut String) {
             out.push_str(&format!("        fix: {}\n", fact.fix));
         }
     }
+}
+
+fn describe_policy(policy: &Policy) -> String {
+    let dry_run = if policy.dry_run { "  dry run" } else { "" };
+    let loaded = match time(policy.loaded_at) {
+        Some(at) => format!("loaded {}  revision {}", output::date(at), policy.revision),
+        None => "not loaded: all that it is asked is denied".to_owned(),
+    };
+    format!("{}  {loaded}{dry_run}", policy.name)
 }
 
 fn as_json(seen: &StatusResponse) -> serde_json::Value {
@@ -133,6 +145,9 @@ fn as_json(seen: &StatusResponse) -> serde_json::Value {
         "processes": seen.processes,
         "lost_events": seen.lost_events,
         "sockets": seen.sockets,
+        "policies": seen.policies.iter().map(|policy| json!({
+            "name": policy.name, "revision": policy.revision, "loaded_at": policy.loaded_at, "dry_run": policy.dry_run,
+        })).collect::<Vec<_>>(),
         "facts": facts(&seen.facts),
     })
 }
