@@ -2,6 +2,7 @@
 //! policy is for whom, what happens when a policy is bad or changes, and what is left to read afterwards.
 
 mod bad_policies;
+mod bad_settings;
 mod choice;
 mod decisions;
 mod effects;

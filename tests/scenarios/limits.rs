@@ -72,7 +72,7 @@ fn attestations_shed(agent: &Agent, reason: &str) -> f64 {
 }
 
 /// Resident memory of the agent, in bytes.
-fn memory(agent: &mut Agent) -> u64 {
+pub(crate) fn memory(agent: &mut Agent) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", agent.process().pid())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10

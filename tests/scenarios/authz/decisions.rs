@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use serde_json::{Value, json};
@@ -12,7 +13,9 @@ use tonic::transport::Channel;
 use vouch_tests::{
     Agent, Need,
     authz::{ask, attributes, http, metadata, question},
-    eventually, grpc, require, schema,
+    eventually, grpc,
+    metrics::value,
+    require, schema,
 };
 
 use super::{SOON, rego, settings};
@@ -156,4 +159,20 @@ async fn a_decision_is_explained_as_it_is_logged() {
     let error = String::from_utf8_lossy(&unknown.stderr).into_owned();
     assert!(!unknown.status.success(), "{unknown:?}");
     assert!(error.contains("error[E0420]") && error.contains("[authz] remembered"), "{error}");
+}
+
+/// What cannot be written is counted, and nobody waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_costs_lines_of_the_log_and_nothing_else() {
+    require!(Need::Agent, Need::Root);
+    let agent = Agent::start(settings().set("authz.decision_log", "/dev/full").policy("doors", &rego(RULES)));
+    let stage = Stage { channel: grpc::channel(&agent.authz_socket()), agent };
+    let started = Instant::now();
+    while value(&stage.agent.metrics(), "vouch_authz_log_lost_total") == Some(0.0) {
+        stage.decide("/open").await;
+        assert!(started.elapsed() < SOON, "lost lines are not counted");
+    }
+    let log = stage.agent.dir().join("agent.log");
+    let told = |line: &str| line.contains("the decision log /dev/full cannot be written (E0906)");
+    assert!(fs::read_to_string(log).expect("a log").lines().any(told));
 }

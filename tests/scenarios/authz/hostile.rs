@@ -22,6 +22,7 @@ use vouch_tests::{
 };
 
 use super::{SOON, rego, settings};
+use crate::limits::memory;
 
 const COUNT: &str = r#"
 allow := {"allowed": true, "headers": {"x-count": sprintf("%d", [count(input.attributes.request.http.headers)])}}
@@ -150,4 +151,63 @@ async fn connections_that_speak_something_else_are_closed_or_ignored() {
     eventually("only the two that ask are left", SOON, || {
         (value(&stage.agent.metrics(), "vouch_authz_connections") == Some(2.0)).then_some(())
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_stops_although_some_connect_and_say_nothing() {
+    require!(Need::Agent, Need::Root);
+    let mut stage = Stage::set();
+    stage.serves().await;
+    let silent: Vec<_> =
+        (0..8).map(|_| UnixStream::connect(stage.agent.authz_socket()).expect("it accepts")).collect();
+    let also_silent: Vec<_> =
+        (0..8).map(|_| TcpStream::connect(stage.address).expect("it accepts")).collect();
+    stage.agent.stop();
+    drop((silent, also_silent));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_as_deep_as_may_be_is_decided_logged_and_explained() {
+    require!(Need::Agent, Need::Root);
+    const DEEPEST: usize = 1000;
+    let rules = "allow := {\"allowed\": true, \"body\": input.parsed_body} if count(input.parsed_body) == 1";
+    let agent = Agent::start(
+        settings()
+            .set("authz.body_depth", 1024)
+            .set("authz.decision_log", "decisions.jsonl")
+            .policy("deep", &rego(rules)),
+    );
+    let channel = grpc::channel(&agent.authz_socket());
+    let mut deep = question("/");
+    http(&mut deep).headers.insert("content-type".into(), "application/json".into());
+    http(&mut deep).body = format!("{}{}", "[".repeat(DEEPEST), "]".repeat(DEEPEST));
+    let answer = ask(&channel, &deep).await.expect("an answer");
+    assert!(is_allowed(&answer), "{answer:?}");
+    let id = metadata(&answer, "decision_id").expect("a decision has an id");
+    let log = agent.dir().join("decisions.jsonl");
+    eventually("it is logged", SOON, || std::fs::read_to_string(&log).ok()?.contains(&id).then_some(()));
+    for format in ["text", "json"] {
+        let explained = agent.cli(None, &["explain", "-o", format, &id]);
+        assert!(explained.status.success(), "{explained:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_questions_are_not_hoarded() {
+    require!(Need::Agent, Need::Root);
+    /// Beyond what is remembered by default.
+    const QUESTIONS: usize = 300;
+    const MOST: u64 = 64 << 20;
+    let mut stage = Stage::set();
+    stage.serves().await;
+    let mut large = question("/");
+    http(&mut large).headers.insert("x".into(), "y".into());
+    http(&mut large).body = "x".repeat(900 << 10);
+    let before = memory(&mut stage.agent);
+    for _ in 0..QUESTIONS {
+        let answer = ask(&stage.channels[0], &large).await.expect("an answer");
+        assert!(is_allowed(&answer), "{answer:?}");
+    }
+    let grown = memory(&mut stage.agent).saturating_sub(before);
+    assert!(grown < MOST, "it grew by {} MiB", grown >> 20);
 }
