@@ -1,4 +1,5 @@
-//! Which bodies of the decision's rule an input can satisfy at all, found by look-ups instead of by trying each of them.
+//! Which bodies of the decision's rule an input can satisfy at all, found by look-ups instead of by trying each of them; and
+//! whether it satisfies one that says nothing else.
 //!
 //! Built for a rule of which every definition gives the same constant. Then it is enough that one body holds, in whatever
 //! order they are tried, and a body left out because a condition in it fails would not have held. Bodies whose evaluation
@@ -23,15 +24,19 @@ use super::{
 pub(super) struct Index {
     bodies: Vec<(Ref<Module>, Ref<Rule>)>,
     columns: Vec<Column>,
+    /// Bodies that say nothing but what the columns know.
+    whole: Bodies,
     /// Where the rule's value is below `data`.
     path: Vec<String>,
-    /// What the rule is when no body holds.
+    /// What the rule is when a body holds.
+    value: Value,
+    /// What it is when none does.
     otherwise: Value,
 }
 
 /// What an index leaves to do.
 pub(super) enum Left {
-    /// No body can hold: this is the value.
+    /// No body can hold, or one does: this is the value.
     Nothing(Value),
     /// These bodies can.
     Few(Vec<usize>),
@@ -49,9 +54,6 @@ struct Column {
     /// How long those prefixes are, without repetition.
     lengths: Vec<usize>,
 }
-
-/// Fewer definitions are tried as quickly.
-const FEWEST: usize = 3;
 
 /// How many bodies are tried one by one.
 const MOST_CANDIDATES: usize = 8;
@@ -71,18 +73,21 @@ impl Index {
         };
         let numbers = others;
         let others: Vec<&Definition> = numbers.iter().map(|at| &program.rules[*at]).collect();
-        if others.len() < FEWEST || !give_one_constant(&others) {
-            return None;
-        }
+        let value = common_constant(&others)?;
         let mut columns: Vec<Column> = Vec::new();
         let count = others.len();
+        let mut whole = Bodies::none(count);
         for (body, definition) in others.iter().enumerate() {
             let Rule::Spec { bodies, .. } = definition.rule.as_ref() else { return None };
             let [only] = bodies.as_slice() else { return None };
             if risks::may_err(program, numbers[body]) {
                 continue;
             }
-            for condition in conditions::of(program, definition.unit, &only.query) {
+            let demands = conditions::of(program, definition.unit, &only.query);
+            if demands.are_all {
+                whole.insert(body);
+            }
+            for condition in demands.conditions {
                 let known = columns.iter().position(|column| column.path == condition.path);
                 let at = known.unwrap_or_else(|| {
                     columns.push(Column::new(condition.path, count));
@@ -94,13 +99,16 @@ impl Index {
         let bodies = others
             .iter()
             .map(|definition| (program.units[definition.unit].module.clone(), definition.rule.clone()));
-        let index = Self { bodies: bodies.collect(), columns, path: path.to_vec(), otherwise };
+        let index = Self { bodies: bodies.collect(), columns, whole, path: path.to_vec(), value, otherwise };
         (!index.columns.is_empty()).then_some(index)
     }
 
     /// What is left to try for `input`.
     pub(super) fn narrow(&self, input: &Value) -> Left {
         let candidates = self.candidates(input);
+        if candidates.meets(&self.whole) {
+            return Left::Nothing(self.value.clone());
+        }
         match candidates.len() {
             0 => Left::Nothing(self.otherwise.clone()),
             1..=MOST_CANDIDATES => Left::Few(candidates.iter().collect()),
@@ -136,8 +144,8 @@ impl Index {
     }
 }
 
-/// Whether each definition is one body, or none, that gives the same constant.
-fn give_one_constant(definitions: &[&Definition]) -> bool {
+/// The constant that each definition gives by its one body; `None` when they are not of that kind.
+fn common_constant(definitions: &[&Definition]) -> Option<Value> {
     let mut values = definitions.iter().map(|definition| match definition.rule.as_ref() {
         Rule::Spec { head: RuleHead::Compr { assign, .. }, bodies, .. }
             if !definition.is_open && bodies.len() == 1 =>
@@ -149,8 +157,8 @@ fn give_one_constant(definitions: &[&Definition]) -> bool {
         }
         _ => None,
     });
-    let Some(Some(first)) = values.next() else { return false };
-    values.all(|value| value.as_ref() == Some(&first))
+    let first = values.next()??;
+    values.all(|value| value.as_ref() == Some(&first)).then_some(first)
 }
 
 fn part_of<'a>(input: &'a Value, path: &[Part]) -> &'a Value {
@@ -233,6 +241,10 @@ impl Bodies {
 
     fn keep(&mut self, other: &Self) {
         self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word &= other);
+    }
+
+    fn meets(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(word, other)| word & other != 0)
     }
 
     fn is_empty(&self) -> bool {

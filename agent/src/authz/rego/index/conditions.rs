@@ -33,8 +33,15 @@ pub(super) enum Test {
     Prefix(String),
 }
 
-/// At most one condition for each part of the input.
-pub(super) fn of(program: &Program, unit: usize, query: &Query) -> Vec<Condition> {
+/// What a body demands of the input.
+pub(super) struct Demands {
+    /// At most one for each part of the input.
+    pub(super) conditions: Vec<Condition>,
+    /// Whether the body holds wherever they are met, since it says nothing else.
+    pub(super) are_all: bool,
+}
+
+pub(super) fn of(program: &Program, unit: usize, query: &Query) -> Demands {
     let reader = Reader { program, unit, locals: Scope::of(walk::declared(query)) };
     let mut conditions: Vec<Condition> = Vec::new();
     for stmt in &query.stmts {
@@ -44,7 +51,8 @@ pub(super) fn of(program: &Program, unit: usize, query: &Query) -> Vec<Condition
             conditions.push(condition);
         }
     }
-    conditions
+    let are_all = conditions.len() == query.stmts.len();
+    Demands { conditions, are_all }
 }
 
 struct Reader<'a> {

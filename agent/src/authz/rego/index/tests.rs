@@ -6,6 +6,7 @@ use crate::authz::rego::{
     tests::{compile, json},
 };
 
+/// How many bodies are left to try; none when one is known to hold.
 fn left(policy: &Policy, input: &str) -> usize {
     match policy.index().expect("an index").narrow(&json(input)) {
         Left::Nothing(_) => 0,
@@ -23,7 +24,9 @@ fn hundred(test: impl Fn(usize) -> String) -> Policy {
 #[test]
 fn of_a_hundred_rules_the_one_with_that_path_is_left() {
     let policy = hundred(|at| {
-        format!("input.method == \"GET\"; input.path == \"/p{at}\"; input.id == \"spiffe://d/{at}\"")
+        format!(
+            "input.method == \"GET\"; input.path == \"/p{at}\"; not input.no; input.id == \"spiffe://d/{at}\""
+        )
     });
     assert_eq!(left(&policy, r#"{"method": "GET", "path": "/p42", "id": "spiffe://d/42"}"#), 1);
     assert_eq!(left(&policy, r#"{"method": "GET", "path": "/p42", "id": "spiffe://d/41"}"#), 0);
@@ -35,9 +38,9 @@ fn of_a_hundred_rules_the_one_with_that_path_is_left() {
 fn beginnings_sets_and_names_for_parts_of_the_input_count() {
     let rules = "import input.attributes.request.http as http
 path := http.path
-allow if { startswith(path, \"/a/\"); http.method in {\"GET\", \"HEAD\"} }
-allow if { startswith(path, \"/a/b/\"); http.method == \"PUT\" }
-allow if { \"POST\" == http.method; input.parsed_path[0] == \"b\" }";
+allow if { not input.no; startswith(path, \"/a/\"); http.method in {\"GET\", \"HEAD\"} }
+allow if { not input.no; startswith(path, \"/a/b/\"); http.method == \"PUT\" }
+allow if { not input.no; \"POST\" == http.method; input.parsed_path[0] == \"b\" }";
     let policy = compile(rules).unwrap();
     let input = |method: &str, path: &str, first: &str| {
         format!(
@@ -49,6 +52,17 @@ allow if { \"POST\" == http.method; input.parsed_path[0] == \"b\" }";
     assert_eq!(left(&policy, &input("PUT", "/a/b/c", "a")), 1);
     assert_eq!(left(&policy, &input("POST", "/c", "b")), 1);
     assert_eq!(left(&policy, &input("POST", "/c", "a")), 0);
+}
+
+#[test]
+fn a_body_of_nothing_but_conditions_needs_no_evaluation() {
+    let policy =
+        compile("allow if { input.a == 1; startswith(input.b, \"x\") }\nallow if f(input)\nf(x) if x.c")
+            .unwrap();
+    assert_eq!(left(&policy, r#"{"a": 1, "b": "xy"}"#), 0);
+    assert_eq!(policy.evaluate(json(r#"{"a": 1, "b": "xy"}"#)).unwrap(), Value::from(true));
+    assert_eq!(left(&policy, r#"{"a": 1, "b": "y", "c": true}"#), 1);
+    assert_eq!(policy.evaluate(json(r#"{"a": 1, "b": "y", "c": true}"#)).unwrap(), Value::from(true));
 }
 
 #[test]
@@ -69,7 +83,9 @@ allow if { value == 1; input.a == 1 }\nallow if input.a == 2\nallow if input.a =
 #[test]
 fn rules_that_the_index_does_not_understand_have_none() {
     for rules in [
-        "allow := 1 if input.a == 1\nallow := 2 if input.a == 2\nallow := 3 if input.a == 3",
+        "allow := 1 if input.a == 1\nallow := 2 if input.a == 2",
+        "allow := input.a if input.a == 1",
+        "allow := true",
         "allow if { input.a == 1 } else := false\nallow if input.a == 2\nallow if input.a == 3",
         "allow contains 1 if input.a == 1\nallow contains 2 if input.a == 2\nallow contains 3 if input.a == 3",
         "allow if not input.a == 1\nallow if input.a != 2\nallow if input.a with input as {}",
