@@ -77,10 +77,12 @@ impl Index {
         let mut columns: Vec<Column> = Vec::new();
         let count = others.len();
         let mut whole = Bodies::none(count);
+        let mut is_risky = false;
         for (body, definition) in others.iter().enumerate() {
             let Rule::Spec { bodies, .. } = definition.rule.as_ref() else { return None };
             let [only] = bodies.as_slice() else { return None };
             if risks::may_err(program, numbers[body]) {
+                is_risky = true;
                 continue;
             }
             let demands = conditions::of(program, definition.unit, &only.query);
@@ -95,6 +97,10 @@ impl Index {
                 });
                 columns[at].add(body, condition.test, count);
             }
+        }
+        // What may end the evaluation has to be evaluated: where it stands before the body that holds, it does.
+        if is_risky {
+            whole = Bodies::none(count);
         }
         let bodies = others
             .iter()

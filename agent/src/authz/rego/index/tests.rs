@@ -2,7 +2,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::*;
 use crate::authz::rego::{
-    Policy,
+    EvalError, Policy,
     tests::{compile, json},
 };
 
@@ -63,6 +63,15 @@ fn a_body_of_nothing_but_conditions_needs_no_evaluation() {
     assert_eq!(policy.evaluate(json(r#"{"a": 1, "b": "xy"}"#)).unwrap(), Value::from(true));
     assert_eq!(left(&policy, r#"{"a": 1, "b": "y", "c": true}"#), 1);
     assert_eq!(policy.evaluate(json(r#"{"a": 1, "b": "y", "c": true}"#)).unwrap(), Value::from(true));
+}
+
+#[test]
+fn a_body_that_may_end_the_evaluation_is_evaluated_though_another_one_holds() {
+    let rules = "x := 1 if input.a\nx := 2 if input.a\nallow if x == 1\nallow if input.b == 1";
+    let policy = compile(rules).unwrap();
+    let conflict = policy.evaluate(json(r#"{"a": true, "b": 1}"#));
+    assert!(matches!(conflict, Err(EvalError::Conflict(_))), "{conflict:?}");
+    assert_eq!(policy.evaluate(json(r#"{"b": 1}"#)).unwrap(), Value::from(true));
 }
 
 #[test]
