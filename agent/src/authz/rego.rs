@@ -67,7 +67,8 @@ pub struct Limits {
     pub reading: u64,
     /// Files of one policy.
     pub files: usize,
-    /// Rules that need one another, one below the other, each counted with the loops of its longest body.
+    /// Rules that need one another, one below the other, each counted with its loops and with the expressions that are
+    /// inside one another. At the default an evaluation fits on a stack of 2 MiB.
     pub depth: u32,
     /// All documents below `data`, as JSON.
     pub data_bytes: usize,

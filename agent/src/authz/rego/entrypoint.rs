@@ -30,13 +30,13 @@ impl Entrypoint {
 
     /// The document as a reference in Rego. A part of digits is a number, as in OPA.
     pub(super) fn reference(&self) -> String {
-        reference(&self.0, |part| part.bytes().all(|byte| byte.is_ascii_digit()))
+        reference("data", &self.0, |part| part.bytes().all(|byte| byte.is_ascii_digit()))
     }
 }
 
-/// `data` and `parts` as a reference in Rego; those that `is_number` are indexes.
-pub(super) fn reference(parts: &[String], is_number: impl Fn(&str) -> bool) -> String {
-    let mut text = "data".to_owned();
+/// `root` and `parts` as a reference in Rego; those that `is_number` are indexes.
+pub(super) fn reference(root: &str, parts: &[String], is_number: impl Fn(&str) -> bool) -> String {
+    let mut text = root.to_owned();
     for part in parts {
         if is_number(part) {
             text.push_str(&format!("[{part}]"));

@@ -266,6 +266,7 @@ fn rewritten(
 ) -> Result<Vec<Source>, Vec<Fault>> {
     let (mut sources, mut program) = (sources.to_vec(), program);
     let passes = [
+        |program: &Program| Ok(rewrite::imports(program)),
         |program: &Program| Ok(rewrite::operators(program)),
         |program: &Program| Ok(rewrite::heads(program)),
         rewrite::guards,
@@ -334,7 +335,7 @@ fn query(program: &Program, entrypoint: &Entrypoint) -> Query {
     };
     let mut rules = program.reached(path).peekable();
     if rules.peek().is_some() && rules.all(is_rule) {
-        Query::Rule(entrypoint::reference(path, |_| false))
+        Query::Rule(entrypoint::reference("data", path, |_| false))
     } else {
         Query::Document(entrypoint.reference())
     }

@@ -5,11 +5,13 @@
 mod functions;
 mod guards;
 mod heads;
+mod imports;
 mod operators;
 
 pub(super) use functions::FUNCTIONS;
 pub(super) use guards::guards;
 pub(super) use heads::heads;
+pub(super) use imports::imports;
 pub(super) use operators::operators;
 
 use regorus::unstable::Span;

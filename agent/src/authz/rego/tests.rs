@@ -156,6 +156,32 @@ fn keywords_from_the_future_are_refused() {
 }
 
 #[test]
+fn an_import_named_as_a_rule_is_refused() {
+    assert!(
+        refusal("import data.lib.helper\nallow if helper\nhelper if input.x")
+            .reason
+            .contains("another name with `as`")
+    );
+    assert!(compile("import data.lib.helper as other\nallow if helper\nhelper if input.x").is_ok());
+}
+
+#[test]
+fn functions_that_meet_a_limit_end_the_evaluation_even_where_another_definition_holds() {
+    let rules = "f(x) := 1 if count(numbers.range(0, x)) > 5\nf(x) := 2 if x > 5\nallow if f(input.x) == 2";
+    let error = decide(rules, r#"{"x": 100000000}"#).unwrap_err();
+    assert_eq!(error.reason(), "function_limit");
+}
+
+#[test]
+fn a_policy_decides_the_same_however_often_it_is_asked() {
+    let policy = compile("allow if { some x in input.xs; x > 2; print(x) }").unwrap();
+    for _ in 0..3 {
+        assert_eq!(policy.evaluate(json(r#"{"xs": [1, 2, 3]}"#)).unwrap(), Value::from(true));
+        assert_eq!(policy.evaluate(json(r#"{"xs": [1, 2]}"#)).unwrap(), Value::Undefined);
+    }
+}
+
+#[test]
 fn a_document_that_nothing_defines_is_a_warning() {
     let policy = compile("allow if data.roles.admin == input.user").unwrap();
     let [warning] = policy.warnings() else { panic!("{:?}", policy.warnings()) };

@@ -60,7 +60,7 @@ pub(super) fn find(program: &Program) -> Vec<Trial> {
                 name,
                 file: program.units[rule.unit].file().to_owned(),
                 line: rule.rule.span().line,
-                query: Query::Rule(reference(&rule.path, |_| false)),
+                query: Query::Rule(reference("data", &rule.path, |_| false)),
                 is_skipped,
             });
         }
