@@ -48,6 +48,9 @@ use policies::Policies;
 use rego::{BadEntrypoint, Entrypoint};
 use serve::Door;
 
+/// Of every thread that evaluates: policies may be nested deeply, and evaluation follows them.
+const STACK: usize = 16 << 20;
+
 /// Everything that answers Envoys' questions. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Authz {

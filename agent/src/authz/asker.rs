@@ -3,15 +3,15 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use regorus::Value;
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::timeout};
 
 use crate::{
     attestation::{Run, SelectorSet},
-    caller::{Caller, Callers},
+    caller::{Caller, Callers, Failure},
     registration::EntryIndex,
     spiffe::SpiffeId,
 };
@@ -65,13 +65,25 @@ impl Asker {
         self.attested.as_ref().map(|attested| attested.caller.peer().pid)
     }
 
-    /// What it is now; `None` where that cannot be known. The first question attests, and waits for it.
+    /// Attests, so that the first question need not wait for it.
+    pub(super) async fn attest(&self) {
+        if let Some(attested) = &self.attested {
+            // A failure is told with the decision that it is, and the next question tries again.
+            let _ = attested.run().await;
+        }
+    }
+
+    /// What it is now; `None` where that cannot be known, or not within `patience`: who waits longer than an Envoy does
+    /// has answered nothing.
     ///
     /// Whatever the process has become since it connected can take away and never add. A change without an event, such
     /// as of credentials, is found by the next look at all connected processes and not by this question.
-    pub(super) async fn standing(&self, now: SystemTime) -> Option<Arc<Standing>> {
+    pub(super) async fn standing(&self, now: SystemTime, patience: Duration) -> Option<Arc<Standing>> {
         let attested = self.attested.as_ref()?;
-        let run = attested.run.get_or_try_init(|| attested.caller.admit()).await.ok()?;
+        let run = match attested.run.get() {
+            Some(run) => run,
+            None => timeout(patience, attested.run()).await.ok()?.ok()?,
+        };
         if run.is_gone() || attested.caller.peer().check_alive().is_err() {
             return None;
         }
@@ -84,6 +96,12 @@ impl Asker {
         let standing = Arc::new(Standing::new(run, &attested.caller, selectors, index, now));
         *last = Some(Arc::clone(&standing));
         Some(standing)
+    }
+}
+
+impl Attested {
+    async fn run(&self) -> Result<&Arc<Run>, Failure> {
+        self.run.get_or_try_init(|| self.caller.admit()).await
     }
 }
 

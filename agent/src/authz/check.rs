@@ -31,6 +31,8 @@ use vouch_proto::{
     google::rpc,
 };
 
+/// How long a question waits for its asker to be attested, which begins when it connects: an Envoy waits twice as long.
+const PATIENCE: Duration = Duration::from_millis(100);
 const BAD_REQUEST: i32 = 400;
 
 /// Answers questions. One for all connections.
@@ -141,7 +143,7 @@ impl Judge {
         now: SystemTime,
         trace: &mut Trace,
     ) -> Result<Verdict, NoAnswer> {
-        let standing = asker.standing(now).await;
+        let standing = asker.standing(now, PATIENCE).await;
         let policy =
             self.policies.choose(asker, standing.as_deref(), attributes).map_err(|none| match none {
                 NoPolicy::None => NoAnswer::NoPolicy,

@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -26,8 +26,10 @@ use super::{
 use crate::{problem::Problem, spiffe::SpiffeId};
 use vouch_proto::envoy::service::auth::v3::AttributeContext;
 
-/// Evaluations that take longer leave the thread that serves everybody, until the policy changes.
+/// Evaluations that take longer leave the thread that serves everybody.
 const LONG: Duration = Duration::from_millis(5);
+/// They come back after so many in a row that took less: one may have been long because the machine was busy.
+const SHORT_IN_A_ROW: u32 = 64;
 /// Long evaluations of one policy at once.
 const LONG_AT_ONCE: usize = 2;
 
@@ -37,8 +39,8 @@ pub(super) struct Policy {
     pub(super) settings: PolicySettings,
     current: ArcSwapOption<Loaded>,
     state: Mutex<State>,
-    /// Some evaluation was a long one.
-    is_long: AtomicBool,
+    /// How many short evaluations bring it back to the thread that serves everybody; 0: it is there.
+    long_for: AtomicU32,
     long_turns: Semaphore,
 }
 
@@ -87,7 +89,7 @@ impl Policy {
             settings,
             current: ArcSwapOption::empty(),
             state: Mutex::default(),
-            is_long: AtomicBool::new(false),
+            long_for: AtomicU32::new(0),
             long_turns: Semaphore::new(LONG_AT_ONCE),
         }
     }
@@ -130,7 +132,7 @@ impl Policy {
         match &outcome {
             Ok(loaded) => {
                 state.problem = None;
-                self.is_long.store(false, Ordering::Relaxed);
+                self.long_for.store(0, Ordering::Relaxed);
                 self.current.store(Some(Arc::clone(loaded)));
             }
             Err(problem) => {
@@ -176,24 +178,32 @@ impl Policy {
         loaded: &Arc<Loaded>,
         input: Value,
     ) -> Result<Value, NoValue> {
-        if !self.is_long.load(Ordering::Relaxed) {
-            let began = Instant::now();
-            let value = loaded.rego.evaluate(input);
-            if began.elapsed() > LONG {
-                self.is_long.store(true, Ordering::Relaxed);
-            }
-            return Ok(value?);
+        if self.long_for.load(Ordering::Relaxed) == 0 {
+            return Ok(self.timed(loaded, input)?);
         }
         // Together with the evaluation it stays below the patience of an Envoy, which is twice the time by default: what
         // comes later than that is an error of the call.
         let patience = TokioInstant::now() + self.settings.files.timeout / 2;
         let turn = timeout_at(patience, self.long_turns.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(NoValue::Overloaded) };
-        let loaded = Arc::clone(loaded);
-        match spawn_blocking(move || loaded.rego.evaluate(input)).await {
+        let (this, loaded) = (Arc::clone(self), Arc::clone(loaded));
+        match spawn_blocking(move || this.timed(&loaded, input)).await {
             Ok(value) => Ok(value?),
             Err(_stopping) => Err(NoValue::NotLoaded),
         }
+    }
+
+    /// Evaluates, and takes note of how long that took.
+    fn timed(&self, loaded: &Loaded, input: Value) -> Result<Value, EvalError> {
+        let began = Instant::now();
+        let value = loaded.rego.evaluate(input);
+        if began.elapsed() > LONG {
+            self.long_for.store(SHORT_IN_A_ROW, Ordering::Relaxed);
+        } else {
+            let less = |left: u32| left.checked_sub(1);
+            let _ = self.long_for.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+        value
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

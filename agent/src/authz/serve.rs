@@ -29,7 +29,7 @@ use tonic::{
 };
 
 use self::unreadable::Unreadable;
-use super::{asker::Asker, check::Judge};
+use super::{STACK, asker::Asker, check::Judge};
 use crate::{
     attestation::{CallerKey, Grade, Peer},
     caller::Callers,
@@ -53,8 +53,6 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
 const KEEPALIVE_WAIT: Duration = Duration::from_secs(20);
 /// How long accepting rests when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Policies may be nested deeply, and evaluation follows them, here or on a thread for what takes long.
-const STACK: usize = 16 << 20;
 
 static REFUSED: Quiet = Quiet::new();
 
@@ -215,7 +213,10 @@ impl Door {
 
     fn connection(&self, socket: Socket, asker: Asker, place: Place) -> Connection {
         let open = Open::count(&self.judge.metrics.connections);
-        Connection { socket, asker: Arc::new(asker), _place: place, _open: open }
+        let asker = Arc::new(asker);
+        let attested = Arc::clone(&asker);
+        tokio::spawn(async move { attested.attest().await });
+        Connection { socket, asker, _place: place, _open: open }
     }
 
     fn place(&self, caller: CallerKey) -> Option<Place> {
