@@ -41,6 +41,8 @@ pub(super) struct Standing {
     pub(super) ids: Vec<SpiffeId>,
     /// The same for policies, with its selectors and how good the evidence is: `input.spiffe.caller`.
     pub(super) document: Value,
+    /// Somebody has still to say something that could add to `ids`.
+    pub(super) is_unsettled: bool,
     selectors: Arc<SelectorSet>,
     index: Arc<EntryIndex>,
     from: SystemTime,
@@ -93,8 +95,12 @@ impl Asker {
         if let Some(last) = last.as_ref().filter(|last| last.holds(&selectors, &index, now)) {
             return Some(Arc::clone(last));
         }
-        let standing = Arc::new(Standing::new(run, &attested.caller, selectors, index, now));
-        *last = Some(Arc::clone(&standing));
+        let unheard = run.unheard();
+        let unheard = unheard.borrow();
+        let svids = &attested.callers.svids;
+        let is_unsettled = !unheard.is_empty() && svids.may_gain(&selectors, &unheard, now);
+        let standing = Arc::new(Standing::new(run, &attested.caller, selectors, index, now, is_unsettled));
+        *last = Some(Arc::clone(&standing)).filter(|_| !is_unsettled);
         Some(standing)
     }
 }
@@ -112,6 +118,7 @@ impl Standing {
         selectors: Arc<SelectorSet>,
         index: Arc<EntryIndex>,
         now: SystemTime,
+        is_unsettled: bool,
     ) -> Self {
         let mut ids: Vec<SpiffeId> =
             index.matching(&selectors, now).iter().map(|entry| entry.spiffe_id.clone()).collect();
@@ -127,7 +134,7 @@ impl Standing {
             ("uid", Value::from(u64::from(caller.peer().uid))),
         ]);
         let until = index.next_expiry(now);
-        Self { ids, document, selectors, index, from: now, until }
+        Self { ids, document, is_unsettled, selectors, index, from: now, until }
     }
 
     fn holds(&self, selectors: &Arc<SelectorSet>, index: &Arc<EntryIndex>, now: SystemTime) -> bool {

@@ -17,7 +17,7 @@ use super::{
     log::DecisionLog,
     metrics::{Answered, Metrics},
     policies::{NoPolicy, Policies},
-    policy::{Loaded, NoValue, Policy},
+    policy::{Evaluated, Loaded, NoValue, Policy},
     record::{Decider, Record, Records},
     result::{Allowed, Changes, ResultError, Verdict, interpret},
     settings::{OnError, Settings},
@@ -33,6 +33,8 @@ use vouch_proto::{
 
 /// How long a question waits for its asker to be attested, which begins when it connects: an Envoy waits twice as long.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// A question of more bytes is read where it holds up nobody, and remembered without what was asked.
+const LARGE: usize = 64 << 10;
 const BAD_REQUEST: i32 = 400;
 
 /// Answers questions. One for all connections.
@@ -106,7 +108,7 @@ impl Judge {
         let id = self.ids.next(now);
         let mut trace = Trace::default();
         let attributes = request.attributes.unwrap_or_default();
-        let verdict = self.judge(asker, &attributes, now, &mut trace).await;
+        let verdict = self.judge(asker, attributes, now, &mut trace).await;
         self.conclude(asker, (id, now, began), verdict, trace)
     }
 
@@ -139,13 +141,13 @@ impl Judge {
     async fn judge(
         &self,
         asker: &Asker,
-        attributes: &AttributeContext,
+        attributes: AttributeContext,
         now: SystemTime,
         trace: &mut Trace,
     ) -> Result<Verdict, NoAnswer> {
         let standing = asker.standing(now, PATIENCE).await;
         let policy =
-            self.policies.choose(asker, standing.as_deref(), attributes).map_err(|none| match none {
+            self.policies.choose(asker, standing.as_deref(), &attributes).map_err(|none| match none {
                 NoPolicy::None => NoAnswer::NoPolicy,
                 NoPolicy::Unattested => NoAnswer::Unattested,
             })?;
@@ -157,12 +159,16 @@ impl Judge {
             skip_request_body_parse: settings.skip_request_body_parse,
             body_depth: self.settings.body_depth,
         };
-        let spiffe = settings
-            .spiffe
-            .then(|| spiffe::document(attributes, settings.xfcc_is_sanitized, standing.as_deref()));
-        let input = input::document(attributes, &options, spiffe)?;
-        (trace.input, trace.size) = (Some(input.clone()), attributes.encoded_len());
-        let value = policy.evaluate(&loaded, input).await?;
+        let (has_spiffe, xfcc_is_sanitized) = (settings.spiffe, settings.xfcc_is_sanitized);
+        trace.size = attributes.encoded_len();
+        let question = move || {
+            let spiffe =
+                has_spiffe.then(|| spiffe::document(&attributes, xfcc_is_sanitized, standing.as_deref()));
+            input::document(&attributes, &options, spiffe)
+        };
+        let Evaluated { input, value } = policy.evaluate(&loaded, trace.size > LARGE, question).await??;
+        trace.input = input;
+        let value = value.map_err(NoValue::Failed)?;
         trace.result = Some(value.clone()).filter(|value| *value != Value::Undefined);
         Ok(interpret(&value)?)
     }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 /// Headers that are masked whatever the configuration says.
 pub(super) const ALWAYS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "set-cookie"];
+const XFCC: &str = "x-forwarded-client-cert";
 /// What stands in the place of what is not shown.
 pub(super) const MASKED: &str = "***";
 
@@ -12,11 +13,17 @@ const DEEPEST: usize = 96;
 /// What stands in the place of what lies deeper.
 const CUT: &str = "...";
 
-/// Which values are secrets.
-#[derive(Debug, Clone, Default)]
+/// Which values are secrets; those of [`ALWAYS`] by default.
+#[derive(Debug, Clone)]
 pub struct Mask {
     /// Lower case.
     headers: Vec<String>,
+}
+
+impl Default for Mask {
+    fn default() -> Self {
+        Self::new(&[])
+    }
 }
 
 impl Mask {
@@ -31,11 +38,17 @@ impl Mask {
         let mut input = json(input);
         if let Some(http) = input.pointer_mut("/attributes/request/http") {
             cover(http, &["body", "rawBody"]);
-            for headers in ["/headers", "/headerMap/headers"] {
-                if let Some(headers) = http.pointer_mut(headers) {
-                    self.headers(headers);
-                }
+            if let Some(fields) = http.pointer_mut("/headers") {
+                self.fields(fields);
             }
+            if let Some(Value::Array(pairs)) = http.pointer_mut("/headerMap/headers") {
+                pairs.iter_mut().for_each(|pair| self.pair(pair));
+            }
+        }
+        if self.hides(XFCC)
+            && let Some(spiffe) = input.pointer_mut("/spiffe")
+        {
+            cover(spiffe, &["xfcc"]);
         }
         cover(&mut input, &["parsed_body"]);
         input
@@ -46,22 +59,16 @@ impl Mask {
         let mut result = json(result);
         for headers in ["/headers", "/response_headers_to_add"] {
             if let Some(headers) = result.pointer_mut(headers) {
-                self.headers(headers);
+                self.fields(headers);
             }
         }
         result
     }
 
-    /// In any of the forms that headers take: one object, or a list of them or of pairs of key and value.
-    fn headers(&self, headers: &mut Value) {
+    /// In either of the forms that a policy may write: one object, or a list of them.
+    fn fields(&self, headers: &mut Value) {
         match headers {
-            Value::Array(list) => list.iter_mut().for_each(|part| self.headers(part)),
-            Value::Object(pairs) if is_pair(pairs) => {
-                let is_secret = pairs.get("key").and_then(Value::as_str).is_some_and(|key| self.hides(key));
-                if is_secret {
-                    ["value", "rawValue"].iter().for_each(|key| cover_one(pairs, key));
-                }
-            }
+            Value::Array(list) => list.iter_mut().for_each(|part| self.fields(part)),
             Value::Object(fields) => {
                 let secret: Vec<String> = fields.keys().filter(|key| self.hides(key)).cloned().collect();
                 secret.iter().for_each(|key| cover_one(fields, key));
@@ -70,13 +77,16 @@ impl Mask {
         }
     }
 
+    /// A header of Envoy's, as key and value.
+    fn pair(&self, pair: &mut Value) {
+        if pair.get("key").and_then(Value::as_str).is_some_and(|key| self.hides(key)) {
+            cover(pair, &["value", "rawValue"]);
+        }
+    }
+
     fn hides(&self, header: &str) -> bool {
         self.headers.iter().any(|hidden| hidden.eq_ignore_ascii_case(header))
     }
-}
-
-fn is_pair(fields: &Map<String, Value>) -> bool {
-    fields.contains_key("key") && (fields.contains_key("value") || fields.contains_key("rawValue"))
 }
 
 fn cover(object: &mut Value, keys: &[&str]) {
@@ -153,6 +163,21 @@ mod tests {
         };
         assert_eq!(depth(&shown(Mask::result, deep(DEEPEST - 1))), (DEEPEST, Some(json!([]))));
         assert_eq!(depth(&shown(Mask::result, deep(900))), (DEEPEST + 1, Some(json!("..."))));
+    }
+
+    #[test]
+    fn headers_called_key_and_value_are_headers_as_others() {
+        let headers = json!({"key": "a", "value": "b", "rawValue": "c", "cookie": "d"});
+        let expected = json!({"key": "a", "value": "b", "rawValue": "c", "cookie": "***"});
+        let of = |headers| json!({"attributes": {"request": {"http": {"headers": headers}}}});
+        assert_eq!(shown(Mask::input, of(headers)), of(expected));
+    }
+
+    #[test]
+    fn certificates_that_were_forwarded_are_a_header_in_every_form() {
+        let mask = Mask::new(&["X-Forwarded-Client-Cert".into()]);
+        let input = regorus::Value::from(json!({"spiffe": {"xfcc": {"elements": []}, "caller": 1}}));
+        assert_eq!(mask.input(&input), json!({"spiffe": {"xfcc": "***", "caller": 1}}));
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use std::{
     path::PathBuf,
     sync::Arc,
-    time::{Duration, SystemTime},
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     asker::{Asker, Standing},
@@ -21,7 +22,9 @@ use crate::{
 use vouch_proto::envoy::service::auth::v3::AttributeContext;
 
 /// Files are read when nothing has changed for this long: one save, or one swap of a folder, is several events.
-const QUIET: Duration = Duration::from_millis(80);
+const QUIET: Duration = Duration::from_millis(150);
+/// They are read after this long even if changes never pause.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How often files are looked at without being told: some file systems tell nothing.
 const POLL: Duration = Duration::from_secs(3);
 
@@ -113,6 +116,26 @@ impl Policies {
         }
     }
 
+    /// The files, and what tells this version of them from others, once nobody has written to them for a while: a file that
+    /// is half written may be a policy, too.
+    fn quiet_files(&self, told: bool, before: &Fingerprint) -> (Vec<PathBuf>, Fingerprint) {
+        let files = self.watched();
+        let mut now = Fingerprint::of(&files);
+        if !told && now == *before {
+            return (files, now);
+        }
+        let end = Instant::now() + PATIENCE;
+        loop {
+            thread::sleep(QUIET);
+            let files = self.watched();
+            let later = Fingerprint::of(&files);
+            if later == now || Instant::now() >= end {
+                return (files, later);
+            }
+            now = later;
+        }
+    }
+
     fn watched(&self) -> Vec<PathBuf> {
         self.all.iter().flat_map(|policy| policy.watched()).collect()
     }
@@ -129,14 +152,10 @@ impl Policies {
                 _ = watch.changed() => true,
                 _ = poll.tick() => false,
             };
-            if told {
-                sleep(QUIET).await;
-            }
             let (this, before) = (Arc::clone(&self), std::mem::take(&mut seen));
             // Compiling takes long, and the thread that serves is another one.
             let looked = tokio::task::spawn_blocking(move || {
-                let files = this.watched();
-                let now = Fingerprint::of(&files);
+                let (files, now) = this.quiet_files(told, &before);
                 if told || now != before {
                     this.reload();
                 }

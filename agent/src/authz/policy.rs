@@ -1,6 +1,7 @@
 //! One policy of the configuration: what it is made of now, and whether that is what its files say.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -23,7 +24,7 @@ use super::{
     rego::{self, EvalError},
     settings::PolicySettings,
 };
-use crate::{problem::Problem, spiffe::SpiffeId};
+use crate::{problem::Problem, registration::Fingerprint, spiffe::SpiffeId};
 use vouch_proto::envoy::service::auth::v3::AttributeContext;
 
 /// Evaluations that take longer leave the thread that serves everybody.
@@ -41,7 +42,7 @@ pub(super) struct Policy {
     state: Mutex<State>,
     /// How many short evaluations bring it back to the thread that serves everybody; 0: it is there.
     long_for: AtomicU32,
-    long_turns: Semaphore,
+    long_turns: Arc<Semaphore>,
 }
 
 /// A policy as it was read at one moment.
@@ -61,6 +62,20 @@ struct State {
     seen: Option<String>,
 }
 
+/// What was asked, and what the policy said.
+#[derive(Debug)]
+pub(super) struct Evaluated {
+    /// `None` of a large question: to let it go takes long, too.
+    pub(super) input: Option<Value>,
+    pub(super) value: Result<Value, EvalError>,
+}
+
+impl Evaluated {
+    fn without_input(self) -> Self {
+        Self { input: None, ..self }
+    }
+}
+
 /// Why an evaluation gave no value.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoValue {
@@ -68,6 +83,8 @@ pub(super) enum NoValue {
     NotLoaded,
     #[error("evaluations of the policy take long, and too many of them wait")]
     Overloaded,
+    #[error("the question could not be read: a fault of ours")]
+    Panicked,
     #[error(transparent)]
     Failed(#[from] EvalError),
 }
@@ -78,6 +95,7 @@ impl NoValue {
         match self {
             Self::NotLoaded => "not_loaded",
             Self::Overloaded => "overloaded",
+            Self::Panicked => "internal",
             Self::Failed(error) => error.reason(),
         }
     }
@@ -90,7 +108,7 @@ impl Policy {
             current: ArcSwapOption::empty(),
             state: Mutex::default(),
             long_for: AtomicU32::new(0),
-            long_turns: Semaphore::new(LONG_AT_ONCE),
+            long_turns: Arc::new(Semaphore::new(LONG_AT_ONCE)),
         }
     }
 
@@ -112,7 +130,13 @@ impl Policy {
     /// last time. Takes as long as that takes: not for a thread that serves.
     pub(super) fn reload(&self) -> Option<Result<Arc<Loaded>, Arc<Problem>>> {
         let files = &self.settings.files;
-        let (seen, compiled) = match files.read() {
+        let before = Fingerprint::of(&self.watched());
+        let read = files.read();
+        // Of two versions of the files one half each is none of them; whoever watches looks again.
+        if read.is_ok() && Fingerprint::of(&self.watched()) != before {
+            return None;
+        }
+        let (seen, compiled) = match read {
             Ok(content) => {
                 let seen = content.revision.clone();
                 if self.state().seen.as_ref() == Some(&seen) {
@@ -169,41 +193,61 @@ impl Policy {
             let known = |id: &SpiffeId| standing.ids.contains(id);
             callers.iter().any(known)
         };
-        standing.map(is).ok_or(Unattested)
+        match standing {
+            Some(standing) if is(standing) => Ok(true),
+            // It may turn out to be one of them.
+            Some(standing) if standing.is_unsettled => Err(Unattested),
+            Some(_) => Ok(false),
+            None => Err(Unattested),
+        }
     }
 
-    /// What the policy says of `input`, which may be nothing.
-    pub(super) async fn evaluate(
+    /// What the policy says of what `question` makes, which may be nothing. A large question, and every question to a policy
+    /// that takes long, leaves the thread that serves everybody.
+    pub(super) async fn evaluate<Bad: Send + 'static>(
         self: &Arc<Self>,
         loaded: &Arc<Loaded>,
-        input: Value,
-    ) -> Result<Value, NoValue> {
-        if self.long_for.load(Ordering::Relaxed) == 0 {
-            return Ok(self.timed(loaded, input)?);
+        is_large: bool,
+        question: impl FnOnce() -> Result<Value, Bad> + Send + 'static,
+    ) -> Result<Result<Evaluated, Bad>, NoValue> {
+        if !is_large && self.long_for.load(Ordering::Relaxed) == 0 {
+            return self.timed(loaded, question);
         }
         // Together with the evaluation it stays below the patience of an Envoy, which is twice the time by default: what
         // comes later than that is an error of the call.
         let patience = TokioInstant::now() + self.settings.files.timeout / 2;
-        let turn = timeout_at(patience, self.long_turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err(NoValue::Overloaded) };
+        let turn = timeout_at(patience, Arc::clone(&self.long_turns).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(NoValue::Overloaded) };
         let (this, loaded) = (Arc::clone(self), Arc::clone(loaded));
-        match spawn_blocking(move || this.timed(&loaded, input)).await {
-            Ok(value) => Ok(value?),
-            Err(_stopping) => Err(NoValue::NotLoaded),
-        }
+        let evaluated = spawn_blocking(move || {
+            // Held until the work is done, whether or not somebody still waits for it.
+            let _turn = turn;
+            this.timed(&loaded, question)
+                .map(|done| done.map(|done| if is_large { done.without_input() } else { done }))
+        });
+        evaluated.await.unwrap_or(Err(NoValue::NotLoaded))
     }
 
     /// Evaluates, and takes note of how long that took.
-    fn timed(&self, loaded: &Loaded, input: Value) -> Result<Value, EvalError> {
+    fn timed<Bad>(
+        &self,
+        loaded: &Loaded,
+        question: impl FnOnce() -> Result<Value, Bad>,
+    ) -> Result<Result<Evaluated, Bad>, NoValue> {
+        let input = catch_unwind(AssertUnwindSafe(question)).map_err(|_| NoValue::Panicked)?;
+        let input = match input {
+            Ok(input) => input,
+            Err(bad) => return Ok(Err(bad)),
+        };
         let began = Instant::now();
-        let value = loaded.rego.evaluate(input);
+        let value = loaded.rego.evaluate(input.clone());
         if began.elapsed() > LONG {
             self.long_for.store(SHORT_IN_A_ROW, Ordering::Relaxed);
         } else {
             let less = |left: u32| left.checked_sub(1);
             let _ = self.long_for.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }
-        value
+        Ok(Ok(Evaluated { input: Some(input), value }))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

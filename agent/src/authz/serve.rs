@@ -1,5 +1,6 @@
 //! The sockets where Envoys ask, and the thread that answers.
 
+mod budget;
 mod unreadable;
 
 use std::{
@@ -19,7 +20,7 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     runtime,
     sync::{mpsc, oneshot},
-    time::sleep,
+    time::{Sleep, sleep},
 };
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +29,7 @@ use tonic::{
     transport::{Server, server::Connected},
 };
 
-use self::unreadable::Unreadable;
+use self::unreadable::{Older, Unreadable};
 use super::{STACK, asker::Asker, check::Judge};
 use crate::{
     attestation::{CallerKey, Grade, Peer},
@@ -47,6 +48,10 @@ use vouch_proto::envoy::service::auth::v3::{
 const RESERVE: f64 = 0.25;
 /// Questions of one connection that are answered at the same time; Envoy has one connection for each of its threads.
 const STREAMS: u32 = 1024;
+/// What a client may have put into its trace headers comes along.
+const HEADER_LIST: u32 = 256 << 10;
+/// How long a connection may take to say its first word.
+const FIRST_BYTES: Duration = Duration::from_secs(5);
 /// Accepted connections that wait to be served.
 const ACCEPTED: usize = 64;
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
@@ -77,14 +82,17 @@ pub(super) struct Door {
 #[derive(Debug)]
 struct Places {
     share: Share,
-    held: Mutex<HashMap<CallerKey, usize>>,
+    held: Mutex<HashMap<PlaceKey, usize>>,
 }
+
+/// A caller, and the address where it asks: nobody knows who asks there, so what one address may hold is no other's.
+type PlaceKey = (CallerKey, Option<SocketAddr>);
 
 /// One caller's place among the connections; given back on drop.
 #[derive(Debug)]
 struct Place {
     places: Arc<Places>,
-    caller: CallerKey,
+    key: PlaceKey,
 }
 
 impl Door {
@@ -160,10 +168,13 @@ impl Door {
             .max_concurrent_streams(STREAMS)
             .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
             .http2_keepalive_timeout(Some(KEEPALIVE_WAIT))
-            .http2_max_pending_accept_reset_streams(Some(20))
-            .http2_max_local_error_reset_streams(Some(64))
-            .http2_max_header_list_size(16 << 10)
+            // A client of Envoy's that gives up many requests at once makes Envoy give up as many questions, on the connection
+            // where others' are answered.
+            .http2_max_pending_accept_reset_streams(Some(STREAMS as usize))
+            .http2_max_local_error_reset_streams(Some(STREAMS as usize))
+            .http2_max_header_list_size(HEADER_LIST)
             .add_service(service)
+            .add_service(Older(Arc::clone(&self.judge)))
     }
 
     async fn accept_unix(self, listener: UnixListener, accepted: mpsc::Sender<Connection>) {
@@ -184,7 +195,7 @@ impl Door {
     fn let_in_unix(&self, socket: UnixStream) -> Option<Connection> {
         let peer = Peer::of(&socket.as_fd(), self.capture.as_deref(), self.minimum);
         let peer = peer.map_err(|refusal| self.refuse(&refusal.to_string())).ok()?;
-        let place = self.place(peer.caller_key())?;
+        let place = self.place((peer.caller_key(), None))?;
         let asker = Asker::known(self.callers.caller(peer), &self.callers);
         Some(self.connection(Socket::Unix(socket), asker, place))
     }
@@ -199,7 +210,7 @@ impl Door {
             match listener.accept().await {
                 Ok((socket, _)) => {
                     let _ = socket.set_nodelay(true);
-                    if let Some(place) = self.place(CallerKey::Unknown) {
+                    if let Some(place) = self.place((CallerKey::Unknown, Some(address))) {
                         let connection = self.connection(Socket::Tcp(socket), Asker::at(address), place);
                         if accepted.send(connection).await.is_err() {
                             return;
@@ -216,11 +227,12 @@ impl Door {
         let asker = Arc::new(asker);
         let attested = Arc::clone(&asker);
         tokio::spawn(async move { attested.attest().await });
-        Connection { socket, asker, _place: place, _open: open }
+        let first_bytes = Some(Box::pin(sleep(FIRST_BYTES)));
+        Connection { socket, first_bytes, asker, _place: place, _open: open }
     }
 
-    fn place(&self, caller: CallerKey) -> Option<Place> {
-        let taken = self.places.take(caller);
+    fn place(&self, key: PlaceKey) -> Option<Place> {
+        let taken = self.places.take(key);
         if taken.is_none() {
             self.refuse("there are too many connections");
         }
@@ -236,23 +248,23 @@ impl Door {
 }
 
 impl Places {
-    fn take(self: &Arc<Self>, caller: CallerKey) -> Option<Place> {
+    fn take(self: &Arc<Self>, key: PlaceKey) -> Option<Place> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let (taken, holders) = (held.values().sum(), held.len());
-        let own = held.get(&caller).copied().unwrap_or(0);
+        let own = held.get(&key).copied().unwrap_or(0);
         self.share.admits(taken, holders, own).ok()?;
-        held.insert(caller.clone(), own + 1);
-        Some(Place { places: Arc::clone(self), caller })
+        held.insert(key.clone(), own + 1);
+        Some(Place { places: Arc::clone(self), key })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut held = self.places.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = held.get_mut(&self.caller) {
+        if let Some(own) = held.get_mut(&self.key) {
             *own -= 1;
             if *own == 0 {
-                held.remove(&self.caller);
+                held.remove(&self.key);
             }
         }
     }
@@ -269,6 +281,8 @@ async fn rest(error: &io::Error) {
 #[derive(Debug)]
 struct Connection {
     socket: Socket,
+    /// Until something was read.
+    first_bytes: Option<Pin<Box<Sleep>>>,
     asker: Arc<Asker>,
     _place: Place,
     _open: Open,
@@ -294,10 +308,19 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.socket {
+        let before = into.filled().len();
+        let read = match &mut self.socket {
             Socket::Unix(socket) => Pin::new(socket).poll_read(cx, into),
             Socket::Tcp(socket) => Pin::new(socket).poll_read(cx, into),
+        };
+        if let Some(first_bytes) = &mut self.first_bytes {
+            if into.filled().len() > before {
+                self.first_bytes = None;
+            } else if read.is_pending() && first_bytes.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
         }
+        read
     }
 }
 
