@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use regorus::unstable::{AssignOp, Expr, Literal, LiteralStmt, Ref, Rule, Span};
+use regorus::unstable::{AssignOp, BinOp, Expr, Literal, LiteralStmt, Ref, Rule, Span};
 
 use super::{
     Findings, calls,
@@ -23,6 +23,17 @@ pub(super) fn check(program: &Program, findings: &mut Findings) {
         {
             wrong(value.span(), "the value of a default is a constant or a comprehension");
         }
+        if let Rule::Spec { bodies, .. } = definition.rule.as_ref() {
+            for body in bodies {
+                let first = body.query.stmts.first();
+                if let Some(first) = first.filter(|first| begins_as_comprehension(first)) {
+                    wrong(
+                        &first.span,
+                        "`{ a | b ... }` is a set and no body: put parentheses around the union",
+                    );
+                }
+            }
+        }
         // Calls that may receive their result in their last argument: those that are whole statements.
         let mut statements: Vec<*const Expr> = Vec::new();
         walk::rule(&definition.rule, &mut |event, scope| match event {
@@ -39,6 +50,17 @@ pub(super) fn check(program: &Program, findings: &mut Findings) {
             }
         });
     }
+}
+
+/// Whether a body reads, up to its first `|`, as the set of all `a` for which something holds.
+fn begins_as_comprehension(stmt: &LiteralStmt) -> bool {
+    let Literal::Expr { expr, .. } = &stmt.literal else { return false };
+    let mut leftmost = expr;
+    while let Expr::BoolExpr { lhs, .. } | Expr::Membership { value: lhs, .. } = leftmost.as_ref() {
+        leftmost = lhs;
+    }
+    let is_union = matches!(leftmost.as_ref(), Expr::BinExpr { op: BinOp::Union, .. });
+    is_union && !stmt.span.text().starts_with('(')
 }
 
 fn statement(
