@@ -132,12 +132,9 @@ impl Writer {
 }
 
 fn open(path: &Path) -> io::Result<BufWriter<File>> {
-    // Nothing that could make us wait, and nothing that leads elsewhere.
-    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
-    let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
+    // A pipe is not waited for: without a reader it is an error.
+    let file =
+        OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(libc::O_NONBLOCK).open(path)?;
     Ok(BufWriter::new(file))
 }
 
