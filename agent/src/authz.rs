@@ -6,6 +6,7 @@
 
 mod asker;
 mod check;
+mod digits;
 mod files;
 mod id;
 /// What a policy is asked about.

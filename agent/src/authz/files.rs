@@ -9,7 +9,10 @@ use std::{
 use regorus::Value;
 use ring::digest::{Context, SHA256};
 
-use super::rego::{self, Data, Entrypoint, Source};
+use super::{
+    digits::too_long,
+    rego::{self, Data, Entrypoint, Source},
+};
 use crate::{plain_file, problem::Problem};
 
 /// Most files of one policy, its folders searched through.
@@ -225,6 +228,14 @@ fn read_text(path: &Path, room: usize, key: &str) -> Result<String, Problem> {
 }
 
 fn parse(kind: Kind, text: &str, name: &str) -> Result<Value, Problem> {
+    if let Some(number) = too_long(text) {
+        return Err(Problem::new(
+            "E0903",
+            format!("{name} holds {number}, which has more digits than are kept"),
+        )
+        .why("once it is read, another number may be equal to it")
+        .fix("write it as text, and let the policy compare texts"));
+    }
     let parsed = match kind {
         Kind::Yaml => Value::from_yaml_str(text),
         Kind::Json | Kind::Rego => Value::from_json_str(text),

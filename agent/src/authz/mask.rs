@@ -13,7 +13,7 @@ const DEEPEST: usize = 96;
 /// What stands in the place of what lies deeper.
 const CUT: &str = "...";
 
-/// Which values are secrets; those of [`ALWAYS`] by default.
+/// Which values are secrets; without more, those of the usual headers of credentials.
 #[derive(Debug, Clone)]
 pub struct Mask {
     /// Lower case.
@@ -27,7 +27,7 @@ impl Default for Mask {
 }
 
 impl Mask {
-    /// With `more` beside [`ALWAYS`].
+    /// With `more` headers beside the usual ones of credentials.
     pub fn new(more: &[String]) -> Self {
         let always = ALWAYS.iter().map(ToString::to_string);
         Self { headers: always.chain(more.iter().map(|name| name.to_ascii_lowercase())).collect() }

@@ -17,7 +17,7 @@ pub struct Settings {
     pub on_error: OnError,
     pub header_append: HeaderAppend,
     pub decision_log: Option<PathBuf>,
-    /// Lower case; beside [`super::mask::ALWAYS`].
+    /// Lower case; beside the usual headers of credentials.
     pub masked_headers: Vec<String>,
     /// Decisions that are remembered with what was asked.
     pub remembered: usize,

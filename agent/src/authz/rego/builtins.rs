@@ -58,6 +58,8 @@ pub enum Exceeded {
         cidr::PAIRS
     )]
     Addresses,
+    #[error("a number in JSON has more digits than are kept: let it be text")]
+    Digits,
     #[error("a text has more than {} certificates: split it", x509::CERTIFICATES)]
     Certificates,
     #[error("a path of json.filter or json.remove has more than {} segments: shorten it", paths::DEPTH)]

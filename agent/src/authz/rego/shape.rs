@@ -93,6 +93,9 @@ impl Scan<'_> {
             return Ok(());
         }
         self.column += 1;
+        if c == '\0' {
+            return Err(self.fault("a character NUL; remove it".to_owned()));
+        }
         if self.column > self.limits.columns {
             let limit = self.limits.columns;
             return Err(self.fault(format!("the line has more than {limit} columns; break it")));

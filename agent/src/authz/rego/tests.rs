@@ -375,3 +375,59 @@ fn the_deepest_policies_evaluate_on_half_the_stack_of_the_thread_that_answers() 
         );
     }
 }
+
+/// Whether OPA would let through what a policy denies by a rule that is only looked at under `not`.
+fn allows(rules: &str, input: &str) -> bool {
+    compile(rules)
+        .is_ok_and(|policy| policy.evaluate(json(input)).is_ok_and(|value| value == Value::from(true)))
+}
+
+#[test]
+fn a_package_that_imports_itself_knows_its_rules() {
+    for import in ["data.envoy.authz", "data.envoy.authz as me", "data.envoy as e", "data as d"] {
+        let name = match import.rsplit_once(" as ") {
+            Some((_, "me")) => "me",
+            Some((_, "e")) => "e.authz",
+            Some(_) => "d.envoy.authz",
+            None => "authz",
+        };
+        let rules =
+            format!("import {import}\ndeny if {name}.blocked\nblocked if input.x == 1\nallow if not deny");
+        assert!(!allows(&rules, r#"{"x": 1}"#), "{import}");
+        assert!(allows(&rules, r#"{"x": 2}"#), "{import}");
+    }
+}
+
+#[test]
+fn what_opa_reads_otherwise_or_refuses_is_refused() {
+    for rules in [
+        "import future.keywords\ndeny if not {input.x == 1}\nallow if not deny",
+        "import future.keywords\nand if input.x\nallow if and",
+        "import input.x\nimport input.y as x\nallow if x",
+        "f(input) if true\nallow if f(1)",
+        "f([data]) if true\nallow if f([1])",
+        "default f(input) := true\nf(x) := x if x\nallow if f(1)",
+        "allow if every input in [1] { input == 1 }",
+        "f(x) if { some x; x = 2 }\nallow if f(1)",
+        "a.b := 1 if input.x\nallow if not data.envoy.authz[input.k]",
+        "a.b := 1 if input.x\nallow if not object.get(data.envoy, \"authz\", false)",
+        "h.b.c := 1 if input.x\nallow if not h[input.k]",
+        "# \0\nallow if true",
+    ] {
+        assert!(compile(rules).is_err(), "{rules}");
+    }
+    for rules in
+        ["import future.keywords\nallow if input.x == 1", "import future.keywords.if\nallow if not input.y"]
+    {
+        assert!(allows(rules, r#"{"x": 1}"#), "{rules}");
+    }
+}
+
+#[test]
+fn numbers_that_lose_digits_end_the_evaluation() {
+    let rules = "deny if json.unmarshal(input.a) == json.unmarshal(input.b)\nallow if not deny";
+    let two = r#"{"a": "123456789012345678901234567890", "b": "123456789012345678901234567891"}"#;
+    let met = compile(rules).unwrap().evaluate(json(two));
+    assert!(matches!(met, Err(EvalError::Limit(_))), "{met:?}");
+    assert!(allows(rules, r#"{"a": "1", "b": "2"}"#));
+}

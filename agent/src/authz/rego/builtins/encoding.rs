@@ -11,7 +11,11 @@ use base64::{
 };
 use regorus::Value;
 
-use super::args::{Answer, Failure, elements, exactly, text};
+use super::{
+    Exceeded,
+    args::{Answer, Failure, elements, exactly, text},
+};
+use crate::authz::digits::too_long;
 
 const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_allow_trailing_bits(true)
@@ -140,7 +144,7 @@ pub(super) fn urlquery_encode_object(args: &[Value]) -> Answer {
 
 pub(super) fn json_is_valid(args: &[Value]) -> Answer {
     let [value] = exactly(args)?;
-    Ok(Value::Bool(text(value).is_ok_and(|value| from_json(value).is_ok())))
+    Ok(Value::Bool(text(value).is_ok_and(|value| parsed(value).is_ok())))
 }
 
 pub(super) fn json_unmarshal(args: &[Value]) -> Answer {
@@ -150,6 +154,13 @@ pub(super) fn json_unmarshal(args: &[Value]) -> Answer {
 
 /// Of several values for a key the last one counts.
 pub(super) fn from_json(json: &str) -> Answer {
+    if too_long(json).is_some() {
+        return Err(Failure::Exceeded(Exceeded::Digits));
+    }
+    parsed(json)
+}
+
+fn parsed(json: &str) -> Answer {
     let parsed = Value::from_json_str(json);
     let parsed = parsed.or_else(|_| Value::from_json_str(&without_lone_surrogates(json)));
     parsed.map_err(|_| Failure::Error)

@@ -96,7 +96,7 @@ fn number(written: &str) -> Answer {
     if !plain.parse::<f64>().is_ok_and(f64::is_finite) {
         return Err(Failure::Error);
     }
-    Value::from_json_str(&plain).map_err(|_| Failure::Error)
+    Value::from_numeric_string(&plain).map_err(|_| Failure::Error)
 }
 
 fn without_underscores(written: &str) -> Result<String, Failure> {

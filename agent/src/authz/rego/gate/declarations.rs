@@ -46,6 +46,12 @@ fn unused(query: &Query) -> Option<Fault> {
             Literal::SomeVars { vars, .. } => vars.iter().find(|name| idle(name, &used)),
             Literal::Every { key, value, query, .. } => {
                 let inside = all_uses(query);
+                let hides = |name: &&Span| ["input", "data"].contains(&name.text());
+                let hiding = key.iter().chain([value]).find(hides);
+                if let Some(name) = hiding {
+                    let reason = format!("{} would hide the document: give it another name", name.text());
+                    return Some(Fault::at(name, reason));
+                }
                 key.iter().chain([value]).find(|name| idle(name, &inside))
             }
             _ => None,

@@ -79,7 +79,11 @@ fn arguments(definition: &Definition) -> Option<String> {
     if let Kind::Function { arity: 0 } = definition.kind {
         return Some("a function without arguments: write it as a rule, without parentheses".to_owned());
     }
-    let Rule::Spec { head: RuleHead::Func { args, .. }, .. } = definition.rule.as_ref() else { return None };
+    let (args, bodies) = match definition.rule.as_ref() {
+        Rule::Spec { head: RuleHead::Func { args, .. }, bodies, .. } => (args, bodies.as_slice()),
+        Rule::Default { args, .. } => (args, &[][..]),
+        Rule::Spec { .. } => return None,
+    };
     let mut seen = HashSet::new();
     for arg in args {
         if contains_object(arg) {
@@ -95,7 +99,16 @@ fn arguments(definition: &Definition) -> Option<String> {
             ));
         }
     }
-    None
+    if let Some(root) = ["input", "data"].into_iter().find(|root| seen.contains(*root)) {
+        return Some(format!("an argument called {root} would hide the document: give it another name"));
+    }
+    let mut declared =
+        bodies.iter().flat_map(|body| &body.query.stmts).filter_map(|stmt| match &stmt.literal {
+            Literal::SomeVars { vars, .. } => Some(vars),
+            _ => None,
+        });
+    let again = declared.find_map(|vars| vars.iter().find(|name| seen.contains(name.text())));
+    again.map(|name| format!("argument {} is declared again: leave the declaration out", name.text()))
 }
 
 pub(super) fn all_names(pattern: &Expr, names: &mut Vec<String>) {

@@ -14,20 +14,27 @@ pub(super) fn check(program: &Program, findings: &mut Findings) {
         walk::rule(&definition.rule, &mut |event, scope| {
             let Event::Expr(expr) = event else { return };
             let steps = steps(expr);
-            let Some(name) = steps.root().filter(|name| !scope.is_local(name) && !steps.is_open()) else {
-                return;
-            };
+            let Some(name) = steps.root().filter(|name| !scope.is_local(name)) else { return };
             let Root::Data(mut path) = program.root(definition.unit, name) else { return };
             path.extend(steps.known().into_iter().skip(1));
-            if is_prefix_alone(program, &path) {
+            if let Some(prefix) = prefix_alone(program, &path) {
                 let reason = format!(
                     "data.{} is only the beginning of rules' names: name one of them, or give one a default",
-                    path.join(".")
+                    prefix.join(".")
                 );
                 findings.faults.push(Fault::at(expr.span(), reason));
             }
         });
     }
+}
+
+/// A beginning of rules' names at or below `path`, all of which whoever looks at `path` sees.
+fn prefix_alone<'a>(program: &'a Program, path: &'a [String]) -> Option<&'a [String]> {
+    program.below(path).find_map(|at| {
+        let known = &program.rules[at].path;
+        let mut prefixes = (path.len().max(1)..known.len()).map(|parts| &known[..parts]);
+        prefixes.find(|prefix| is_prefix_alone(program, prefix))
+    })
 }
 
 /// Whether `path` is no rule and no package but leads to rules, of which none is sure to have a value.

@@ -1,4 +1,5 @@
-//! Names that imports give to parts of the input are written out: the engine looks a name up each time it meets it.
+//! Names that imports give are written out: of the input, since the engine looks a name up each time it meets it; of data,
+//! since it looks up the whole document that the name stands for, and that may be the package itself.
 
 use regorus::unstable::{Expr, Ref};
 
@@ -30,7 +31,10 @@ fn write_out(program: &Program, unit: usize, expr: &Ref<Expr>, scope: &Scope, ed
     if scope.is_local(name) || !program.units[unit].imports.contains_key(name) {
         return;
     }
-    if let Root::Input(path) = program.root(unit, name) {
-        edits.replace(span.start, span.end, &reference("input", &path, |_| false));
-    }
+    let (root, path) = match program.root(unit, name) {
+        Root::Input(path) => ("input", path),
+        Root::Data(path) => ("data", path),
+        Root::Unknown => return,
+    };
+    edits.replace(span.start, span.end, &reference(root, &path, |_| false));
 }
