@@ -25,7 +25,9 @@ pub(super) fn check(program: &Program, findings: &mut Findings) {
         }
         if let Rule::Spec { bodies, .. } = definition.rule.as_ref() {
             for body in bodies {
+                // Without braces around it the body begins where its first statement does.
                 let first = body.query.stmts.first();
+                let first = first.filter(|first| first.span.start != body.query.span.start);
                 if let Some(first) = first.filter(|first| begins_as_comprehension(first)) {
                     wrong(
                         &first.span,
