@@ -4,6 +4,7 @@
 mod admin;
 mod agent;
 mod attest;
+mod authz;
 mod blocking;
 mod child;
 mod clock;
@@ -54,6 +55,14 @@ enum Command {
     /// A process that is attested; `attest` starts it
     #[command(hide = true)]
     AttestClient(attest::client::Client),
+    /// Authorization: decisions beside Open Policy Agent's library, whole questions beside a plain server, and reloads
+    Authz(authz::Authz),
+    /// The Envoy that asks; `authz` starts it
+    #[command(hide = true)]
+    AuthzCaller(authz::Caller),
+    /// A plain server that allows everything; `authz` starts it
+    #[command(hide = true)]
+    AuthzPlain(authz::Plain),
     /// Processes come and go as fast as the machine makes them: what is lost of it, and what the table costs
     Storm(Storm),
     /// What connect() costs with and without hooks, and each hook for itself
@@ -117,6 +126,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Compare(compare) => return Ok(compare.run()),
         Command::Attest(attest) => return attest::run(&attest),
         Command::AttestClient(client) => attest::client::run(&client)?,
+        Command::Authz(authz) => return authz::run(&authz),
+        Command::AuthzCaller(caller) => authz::call(&caller)?,
+        Command::AuthzPlain(plain) => authz::serve_plain(&plain)?,
         Command::Storm(storm) => storms::run(&storm)?,
         Command::Hooks(hooks) => hooks::run(&hooks)?,
         Command::Hostile(hostile) => hostile::run(&hostile)?,

@@ -91,6 +91,11 @@ impl Process {
         self.status_kib("VmRSS:")
     }
 
+    /// Of that, what no file stands behind.
+    pub(crate) fn anonymous_kib(&self) -> Result<u64> {
+        self.status_kib("RssAnon:")
+    }
+
     /// The most that it ever had.
     pub(crate) fn peak_kib(&self) -> Result<u64> {
         self.status_kib("VmHWM:")

@@ -30,6 +30,10 @@ impl Surroundings {
         &self.places.all
     }
 
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
+    }
+
     /// Probes again, and gives the lines and the same for programs.
     pub(crate) fn done(&self) -> Result<(String, Value)> {
         crate::progress::say("spin probe");

@@ -6,6 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
+use serde_json::{Value, json};
 use vouch_bench::results::{FORMAT, Results, Series};
 use vouch_tests::{Agent, Need, Settings, agent::temporary_dir, require, settings::entry_of_user};
 
@@ -58,6 +59,47 @@ fn a_peer_that_cannot_be_made_to_rotate_ends_the_run_with_its_reason() {
     assert!(!run.status.success());
     assert!(text(&run).contains("\"exit 7\" failed: exit status: 7"), "{}", text(&run));
     assert!(!json.exists(), "nothing is published of a run that failed");
+}
+
+#[test]
+fn a_quick_run_of_authorization_asks_all_servers_and_opa_and_no_answer_is_wrong_while_a_policy_changes() {
+    require!(Need::Agent, Need::Root, Need::Opa);
+    let dir = temporary_dir();
+    let json = dir.path().join("authz.json");
+    let opa = env::var_os("VOUCH_OPA").expect("the judge of policies is staged");
+
+    let run = Command::new(binary("vouch-bench"))
+        .args(["authz", "--quick", "--opa"])
+        .arg(opa)
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .expect("the harness runs");
+
+    assert!(run.status.success(), "{}", text(&run));
+    let results: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    let list = |value: &Value| value.as_array().cloned().expect("a list");
+    for row in list(&results["decisions"]) {
+        let (ours, opa) = (&row["ours_us"][0], &row["opa_us"][0]);
+        assert!(ours.as_f64().unwrap() > 0.0 && opa.as_f64().unwrap() > 0.0, "{row}");
+    }
+    let servers: Vec<_> = list(&results["whole"]).iter().map(|row| row["server"].clone()).collect();
+    assert_eq!(
+        servers,
+        ["plain h2", "plain tonic", "Vouch", "Vouch, decision log", "plain tonic, TCP", "Vouch, TCP"]
+    );
+    for row in list(&results["whole"]) {
+        for round in list(&row["at_rate"]).iter().chain(&list(&row["one_by_one"])) {
+            assert!(round["calls"].as_u64().unwrap() > 0, "{row}");
+            assert_eq!((&round["failed"], &round["wrong"]), (&json!(0), &json!(0)), "{row}");
+        }
+    }
+    let changing = &results["reloads"]["changing"][0];
+    assert_eq!((&changing["versions"], &changing["newest"]), (&json!(4), &json!(3)), "{changing}");
+    let goals = list(&results["goals"]);
+    assert_eq!(goals.len(), 8);
+    assert!(goals.iter().all(|goal| goal["found"].is_number()), "{goals:?}");
+    assert!(text(&run).contains("measured on another day"), "{}", text(&run));
 }
 
 fn check(series: &Series) {

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use crate::{interrupt, peers, step};
 
 /// Runs `vouch-bench` with `arguments`; without any, its first scenario: `run`. `attest` gets a SPIRE to measure
-/// beside, where one can be built; the harness ends with 3 when it had none. `peer spire` runs the scenarios that a SPIRE
+/// beside, where one can be built, and `authz` an Open Policy Agent; the harness ends with 3 when it had none. `peer spire` runs the scenarios that a SPIRE
 /// agent can take part in, beside Vouch, and `full` everything that is published; arguments may follow both. `gate` is no
 /// part of the harness.
 ///
@@ -17,34 +17,35 @@ use crate::{interrupt, peers, step};
 /// When something cannot be built, or the harness finds something wrong.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let (arguments, spire): (_, Beside) = match arguments.as_slice() {
+    let (arguments, beside): (_, Beside) = match arguments.as_slice() {
         ["gate"] => return gate::run(false),
         ["gate", "--record"] => return gate::run(true),
         ["gate", ..] => bail!("gate takes --record and nothing else"),
         ["peer", "spire", rest @ ..] if names(rest, "--spire") => (with_defaults(rest), nobody),
-        ["peer", "spire", rest @ ..] => (with_defaults(rest), || peers::spire().map(Some)),
+        ["peer", "spire", rest @ ..] => (with_defaults(rest), || peers::spire().map(spire)),
         ["peer", ..] => bail!("the peer that we know is spire; give others with bench run --peer"),
         ["full", rest @ ..] if names(rest, "--spire") => ([&["run", "--full"], rest].concat(), nobody),
         ["full", rest @ ..] => ([&["run", "--full"], rest].concat(), spire_if_any),
         ["attest", rest @ ..] if !names(rest, "--spire") => (arguments, spire_if_any),
+        ["authz", rest @ ..] if !names(rest, "--opa") => (arguments, opa_if_any),
         [] => (vec!["run"], nobody),
         _ => (arguments, nobody),
     };
     let helps = arguments.iter().any(|argument| matches!(*argument, "--help" | "-h"));
-    let spire = if helps { None } else { spire()? };
+    let beside = if helps { None } else { beside()? };
     step::run(&mut step::cargo(&["build", "--release", "--package", "vouch", "--package", "vouch-bench"]))?;
     let built =
         env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from).join("release");
     let envoy = (wants_envoy(&arguments) && !helps).then(peers::envoy).transpose()?;
     let mut harness = Command::new(built.join("vouch-bench"));
     harness.args(&arguments);
-    if let Some(folder) = spire {
-        harness.arg("--spire").arg(folder);
+    if let Some((flag, path)) = beside {
+        harness.arg(flag).arg(path);
     }
     if let Some(program) = envoy {
         harness.arg("--envoy").arg(std::path::absolute(program)?);
     }
-    if ["run", "attest"].iter().any(|own| arguments.first() == Some(own)) {
+    if ["run", "attest", "authz"].iter().any(|own| arguments.first() == Some(own)) {
         // It ends what it started by itself.
         interrupt::ignore();
     }
@@ -83,16 +84,25 @@ fn wants_envoy(arguments: &[&str]) -> bool {
     arguments.first() == Some(&"run") && asked.count() > 0 && !names(arguments, "--envoy")
 }
 
-/// Where the SPIRE is that takes part, if one does.
-type Beside = fn() -> anyhow::Result<Option<PathBuf>>;
+/// Who takes part, by the flag and the path that name them to the harness, if anybody does.
+type Beside = fn() -> anyhow::Result<Option<(&'static str, PathBuf)>>;
 
-fn nobody() -> anyhow::Result<Option<PathBuf>> {
+fn nobody() -> anyhow::Result<Option<(&'static str, PathBuf)>> {
     Ok(None)
 }
 
-fn spire_if_any() -> anyhow::Result<Option<PathBuf>> {
+fn spire(folder: PathBuf) -> Option<(&'static str, PathBuf)> {
+    Some(("--spire", folder))
+}
+
+fn spire_if_any() -> anyhow::Result<Option<(&'static str, PathBuf)>> {
     let say = |error: &anyhow::Error| eprintln!("there is no SPIRE to measure beside: {error:#}");
-    Ok(peers::spire().inspect_err(say).ok())
+    Ok(peers::spire().inspect_err(say).ok().and_then(spire))
+}
+
+fn opa_if_any() -> anyhow::Result<Option<(&'static str, PathBuf)>> {
+    let say = |error: &anyhow::Error| eprintln!("there is no Open Policy Agent to measure beside: {error:#}");
+    Ok(peers::opa().inspect_err(say).ok().map(|program| ("--opa", program)))
 }
 
 #[cfg(test)]
