@@ -16,8 +16,6 @@ mod stages;
 mod table;
 
 use std::{
-    io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::ExitCode,
     time::{Duration, SystemTime},
@@ -170,8 +168,4 @@ impl Outcome {
         let whole = self.whole.iter().flat_map(|row| row.at_rate.iter().chain(&row.one_by_one));
         whole.map(|round| round.failed + round.wrong).sum::<u64>() + self.reloads.bad()
     }
-}
-
-fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }

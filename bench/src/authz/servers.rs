@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread::sleep,
@@ -14,7 +14,6 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
     endpoint::Endpoint,
-    free_address,
     mesh::{self, Service, Syntax},
     question::SERVICE,
 };
@@ -22,6 +21,9 @@ use crate::{
     child::{Directory, Tended},
     process::Process,
 };
+
+/// For each service, and for metrics.
+type Addresses = [SocketAddr; Service::ALL.len() + 1];
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -102,8 +104,9 @@ impl Server {
     /// When it does not answer in time.
     pub(crate) fn start(kind: Kind, how: &How) -> Result<Self> {
         let directory = Directory::new("vouch-authz-")?;
+        let addresses = free_addresses()?;
         let at = match kind {
-            Kind::MeshTcp | Kind::PlainTcp => Endpoint::Tcp(free_address()?),
+            Kind::MeshTcp | Kind::PlainTcp => Endpoint::Tcp(addresses[0]),
             _ => Endpoint::Unix(directory.path().join("authz/authz.sock")),
         };
         fs::create_dir(directory.path().join("authz"))?;
@@ -115,7 +118,7 @@ impl Server {
             }
             command
         } else {
-            configure(kind, how, directory.path(), &at)?;
+            configure(kind, how, directory.path(), &at, &addresses)?;
             let mut command = how.command(&how.agent);
             command.args(["run", "--config"]).arg(directory.path().join("vouch.toml")).stdin(Stdio::null());
             command
@@ -158,7 +161,8 @@ impl Server {
     }
 }
 
-fn configure(kind: Kind, how: &How, directory: &Path, at: &Endpoint) -> Result<()> {
+/// The first of `addresses` may be where it is asked.
+fn configure(kind: Kind, how: &How, directory: &Path, at: &Endpoint, addresses: &Addresses) -> Result<()> {
     let (shown, hooks) = (directory.display(), &how.hooks);
     let user = nix::unistd::geteuid();
     let entry = format!(
@@ -170,13 +174,13 @@ fn configure(kind: Kind, how: &How, directory: &Path, at: &Endpoint) -> Result<(
          workload_api.socket = \"{shown}/public/api.sock\"\nadmin.socket = \"{shown}/admin/admin.sock\"\n\
          entries.files = [\"{shown}/entries.toml\"]\nkernel.hooks = \"{hooks}\"\nkernel.pins = \"off\"\n\
          telemetry.metrics = \"{}\"\ntelemetry.log.level = \"warn\"\n",
-        free_address()?
+        addresses[Service::ALL.len()]
     );
-    text.push_str(&authz(kind, directory, at)?);
+    text.push_str(&authz(kind, directory, at, addresses)?);
     Ok(fs::write(directory.join("vouch.toml"), text)?)
 }
 
-fn authz(kind: Kind, directory: &Path, at: &Endpoint) -> Result<String> {
+fn authz(kind: Kind, directory: &Path, at: &Endpoint, addresses: &Addresses) -> Result<String> {
     let socket = match at {
         Endpoint::Unix(path) => path.display().to_string(),
         Endpoint::Tcp(_) => "off".into(),
@@ -195,27 +199,26 @@ fn authz(kind: Kind, directory: &Path, at: &Endpoint) -> Result<String> {
             head + &policy("versioned", &versioned(directory), "")
         }
         Kind::Mesh | Kind::MeshLogged | Kind::MeshTcp => {
+            // Whoever is asked over TCP comes first.
+            let mut services = Service::ALL;
+            services.sort_by_key(|service| *service != Service::EcBackend);
+            let policies = services.into_iter().zip(addresses);
             let policies: Result<String> =
-                Service::ALL.into_iter().map(|service| mesh_policy(service, directory, at)).collect();
+                policies.map(|(service, address)| mesh_policy(service, directory, at, *address)).collect();
             head + &policies?
         }
     })
 }
 
-fn mesh_policy(service: Service, directory: &Path, at: &Endpoint) -> Result<String> {
+fn mesh_policy(service: Service, directory: &Path, at: &Endpoint, address: SocketAddr) -> Result<String> {
     let module = service.policy(Syntax::V0);
     let file = directory.join(&module.name);
     fs::write(&file, module.text)?;
-    let condition = match (at, service) {
-        (Endpoint::Unix(_), _) => format!("context_extensions = {{ {SERVICE} = \"{}\" }}\n", service.name()),
-        (Endpoint::Tcp(address), Service::EcBackend) => listeners(*address),
-        (Endpoint::Tcp(_), _) => listeners(free_address()?),
+    let condition = match at {
+        Endpoint::Unix(_) => format!("context_extensions = {{ {SERVICE} = \"{}\" }}\n", service.name()),
+        Endpoint::Tcp(_) => format!("listeners = [\"{address}\"]\n"),
     };
     Ok(policy(service.name(), &file, &condition))
-}
-
-fn listeners(address: SocketAddr) -> String {
-    format!("listeners = [\"{address}\"]\n")
 }
 
 fn policy(name: &str, file: &Path, condition: &str) -> String {
@@ -233,4 +236,14 @@ fn put_version(directory: &Path, version: u32) -> Result<()> {
     let draft = directory.join("draft");
     fs::write(&draft, mesh::versioned(version))?;
     Ok(fs::rename(draft, versioned(directory))?)
+}
+
+/// Loopback addresses where nobody listens, no two alike.
+fn free_addresses() -> Result<Addresses> {
+    let listeners = [(); Service::ALL.len() + 1].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); Service::ALL.len() + 1];
+    for (address, listener) in addresses.iter_mut().zip(listeners) {
+        *address = listener?.local_addr()?;
+    }
+    Ok(addresses)
 }

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{cpus::Places, progress::say};
 
-/// Between two of them; a change is seen when nothing has followed it for 80 ms.
-const RELOAD_PAUSE: Duration = Duration::from_millis(250);
+/// Between two of them; a change is seen when nothing has followed it for 150 ms.
+const RELOAD_PAUSE: Duration = Duration::from_millis(400);
 /// An agent has settled after its start.
 const SETTLED: Duration = Duration::from_millis(500);
 
