@@ -15,8 +15,11 @@ mod log;
 mod mask;
 mod metrics;
 mod object;
+/// Parts of documents.
+pub mod parts;
 mod policies;
 mod policy;
+mod question;
 mod record;
 /// Rego policies: compiled with a gate, evaluated within limits.
 pub mod rego;
@@ -103,7 +106,7 @@ impl Authz {
     }
 
     /// One of the last answers.
-    pub fn record(&self, id: CheckId) -> Option<Arc<Record>> {
+    pub fn record(&self, id: CheckId) -> Option<Record> {
         self.judge.records.get(id)
     }
 

@@ -13,20 +13,20 @@ use tonic::{Code, Status};
 use super::{
     asker::Asker,
     id::{CheckId, CheckIds},
-    input::{self, BadRequest, InputOptions},
+    input::{BadRequest, InputOptions},
     log::DecisionLog,
     metrics::{Answered, Metrics},
+    parts::Parts,
     policies::{NoPolicy, Policies},
     policy::{Evaluated, Loaded, NoValue, Policy},
-    record::{Decider, Record, Records},
+    question::{Question, Reading, Spiffe},
+    record::{Record, Records},
     result::{Allowed, Changes, ResultError, Verdict, interpret},
     settings::{OnError, Settings},
-    spiffe,
 };
 use vouch_proto::{
     envoy::service::auth::v3::{
-        AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, HttpStatus,
-        check_response::HttpResponse,
+        CheckRequest, CheckResponse, DeniedHttpResponse, HttpStatus, check_response::HttpResponse,
     },
     google::rpc,
 };
@@ -52,7 +52,10 @@ pub(super) struct Judge {
 #[derive(Debug, Default)]
 struct Trace {
     policy: Option<(Arc<Policy>, Option<Arc<Loaded>>)>,
+    /// For the log alone.
     input: Option<Value>,
+    /// As it is remembered.
+    question: Option<Question>,
     result: Option<Value>,
     /// Bytes of the question.
     size: usize,
@@ -101,14 +104,15 @@ impl Judge {
         Self { policies, settings, records, log, metrics, ids: CheckIds::default() }
     }
 
+    /// The answer to the `CheckRequest` in `message`.
+    ///
     /// # Errors
     /// Only with [`OnError::Grpc`], when no policy answers: Envoy then does as its failure_mode_allow says.
-    pub(super) async fn check(&self, asker: &Asker, request: CheckRequest) -> Result<CheckResponse, Status> {
+    pub(super) async fn check(&self, asker: &Asker, message: &[u8]) -> Result<CheckResponse, Status> {
         let (began, now) = (Instant::now(), SystemTime::now());
         let id = self.ids.next(now);
-        let mut trace = Trace::default();
-        let attributes = request.attributes.unwrap_or_default();
-        let verdict = self.judge(asker, attributes, now, &mut trace).await;
+        let mut trace = Trace { size: message.len(), ..Trace::default() };
+        let verdict = self.judge(asker, message, now, &mut trace).await;
         self.conclude(asker, (id, now, began), verdict, trace)
     }
 
@@ -141,10 +145,13 @@ impl Judge {
     async fn judge(
         &self,
         asker: &Asker,
-        attributes: AttributeContext,
+        message: &[u8],
         now: SystemTime,
         trace: &mut Trace,
     ) -> Result<Verdict, NoAnswer> {
+        let request =
+            CheckRequest::decode(message).map_err(|error| NoAnswer::Unreadable(error.to_string()))?;
+        let attributes = request.attributes.unwrap_or_default();
         let standing = asker.standing(now, PATIENCE).await;
         let policy =
             self.policies.choose(asker, standing.as_deref(), &attributes).map_err(|none| match none {
@@ -159,15 +166,20 @@ impl Judge {
             skip_request_body_parse: settings.skip_request_body_parse,
             body_depth: self.settings.body_depth,
         };
-        let (has_spiffe, xfcc_is_sanitized) = (settings.spiffe, settings.xfcc_is_sanitized);
-        trace.size = attributes.encoded_len();
+        let spiffe = settings.spiffe.then(|| Spiffe {
+            xfcc_is_sanitized: settings.xfcc_is_sanitized,
+            caller: standing.as_ref().map(|standing| standing.document.clone()),
+        });
+        let reading = Reading { options, spiffe };
+        let is_large = message.len() > LARGE;
+        trace.question = (!is_large).then(|| Question::new(message, reading.clone()));
+        let (is_logged, read) = (self.log.is_some(), Arc::clone(&loaded));
         let question = move || {
-            let spiffe =
-                has_spiffe.then(|| spiffe::document(&attributes, xfcc_is_sanitized, standing.as_deref()));
-            input::document(&attributes, &options, spiffe)
+            let reads = if is_logged { &Parts::All } else { read.rego.reads() };
+            reading.input(reads, &attributes)
         };
-        let Evaluated { input, value } = policy.evaluate(&loaded, trace.size > LARGE, question).await??;
-        trace.input = input;
+        let Evaluated { input, value } = policy.evaluate(&loaded, is_large, question).await??;
+        trace.input = input.filter(|_| is_logged);
         let value = value.map_err(NoValue::Failed)?;
         trace.result = Some(value.clone()).filter(|value| *value != Value::Undefined);
         Ok(interpret(&value)?)
@@ -205,15 +217,14 @@ impl Judge {
 
     fn take_down(&self, asker: &Asker, answer: Answer, trace: Trace) {
         let Answer { id, now, answered, reason, error, took } = answer;
-        let decider = trace.policy.map(|(policy, loaded)| Decider {
-            name: policy.settings.name.clone(),
-            path: policy.settings.files.entrypoint.to_string(),
-            revision: loaded.map(|loaded| loaded.revision.clone()).unwrap_or_default(),
+        let decider = trace.policy.map(|(policy, loaded)| match loaded {
+            Some(loaded) => Arc::clone(&loaded.decider),
+            None => policy.decider(String::new()),
         });
         let name = decider.as_ref().map_or("", |decider| decider.name.as_str());
         self.metrics.checked(name, answered, reason);
         self.metrics.seconds.observe(took.as_secs_f64());
-        let record = Arc::new(Record {
+        let record = Record {
             id,
             at: now,
             policy: decider,
@@ -226,11 +237,11 @@ impl Judge {
             took,
             pid: asker.pid(),
             listener: asker.listener,
-        });
+        };
         if let Some(log) = &self.log {
-            log.write(&record);
+            log.write(&Arc::new(record.clone()));
         }
-        self.records.keep(record);
+        self.records.keep(record, trace.question);
     }
 }
 

@@ -12,7 +12,7 @@ use regorus::Value;
 use vouch_proto::envoy::service::auth::v3::{AttributeContext, attribute_context::HttpRequest};
 
 use self::keys::Keys;
-use super::object::Fields;
+use super::{object::Fields, parts::Parts};
 
 mod attributes;
 mod body;
@@ -102,14 +102,29 @@ pub fn document(
     options: &InputOptions,
     spiffe: Option<Value>,
 ) -> Result<Value, BadRequest> {
-    Keys::with(|keys| document_with(keys, attributes, options, spiffe))
+    document_for(&Parts::All, attributes, options, || spiffe)
+}
+
+/// The same for who looks at no more of it than `reads`; of the rest some may be there. A request that is a bad one is that
+/// for everybody.
+///
+/// # Errors
+/// As of [`document`].
+pub fn document_for(
+    reads: &Parts,
+    attributes: &AttributeContext,
+    options: &InputOptions,
+    spiffe: impl FnOnce() -> Option<Value>,
+) -> Result<Value, BadRequest> {
+    Keys::with(|keys| document_with(keys, reads, attributes, options, spiffe))
 }
 
 fn document_with(
     keys: &Keys,
+    reads: &Parts,
     attributes: &AttributeContext,
     options: &InputOptions,
-    spiffe: Option<Value>,
+    spiffe: impl FnOnce() -> Option<Value>,
 ) -> Result<Value, BadRequest> {
     let http = attributes.request.as_ref().and_then(|request| request.http.as_ref());
     let path = http.map_or("", |http| &*http.path);
@@ -119,7 +134,9 @@ fn document_with(
     let body = if options.skip_request_body_parse { None } else { Some(parsed_body(http, options)?) };
 
     let mut fields = Fields::with_capacity(8);
-    fields.put(keys.attributes.clone(), attributes::value(keys, attributes));
+    if reads.has("attributes") {
+        fields.put(keys.attributes.clone(), attributes::value(keys, reads.under("attributes"), attributes));
+    }
     if let Some(body) = &body {
         fields.put(keys.parsed_body.clone(), body.parsed.clone());
     }
@@ -127,7 +144,9 @@ fn document_with(
     fields.put(keys.parsed_query.clone(), parsed_query);
     let principal = attributes.source.as_ref().map_or("", |source| &*source.principal);
     fields.text(&keys.source_principal, principal);
-    if let Some(spiffe) = spiffe {
+    if reads.has("spiffe")
+        && let Some(spiffe) = spiffe()
+    {
         fields.put(keys.spiffe.clone(), spiffe);
     }
     if let Some(body) = body {

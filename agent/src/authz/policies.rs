@@ -84,7 +84,7 @@ impl Policies {
     pub(super) fn status(&self) -> Vec<PolicyStatus> {
         let status = |policy: &Arc<Policy>| PolicyStatus {
             name: policy.settings.name.clone(),
-            loaded: policy.current().map(|loaded| (loaded.revision.clone(), loaded.at)),
+            loaded: policy.current().map(|loaded| (loaded.decider.revision.clone(), loaded.at)),
             problem: policy.problem(),
             dry_run: policy.settings.dry_run,
         };
@@ -99,7 +99,7 @@ impl Policies {
                 None => {}
                 Some(Ok(loaded)) => {
                     self.metrics.reloaded(name, Reload::Accepted);
-                    tracing::info!(policy = name, revision = loaded.revision, "policy loaded");
+                    tracing::info!(policy = name, revision = loaded.decider.revision, "policy loaded");
                     for warning in loaded.rego.warnings() {
                         tracing::warn!(policy = name, "policy: {warning} (W0905)");
                     }

@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     asker::{Asker, Standing},
     files,
+    record::Decider,
     rego::{self, EvalError},
     settings::PolicySettings,
 };
@@ -49,8 +50,8 @@ pub(super) struct Policy {
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) rego: rego::Policy,
-    /// Short digest of all its files.
-    pub(super) revision: String,
+    /// Its revision is a short digest of all its files.
+    pub(super) decider: Arc<Decider>,
     pub(super) at: SystemTime,
 }
 
@@ -116,6 +117,12 @@ impl Policy {
         self.current.load_full()
     }
 
+    /// What is taken down of what it decides by `revision`; empty: by none.
+    pub(super) fn decider(&self, revision: String) -> Arc<Decider> {
+        let path = self.settings.files.entrypoint.to_string();
+        Arc::new(Decider { name: self.settings.name.clone(), path, revision })
+    }
+
     /// Why what the files say now is not what decides.
     pub(super) fn problem(&self) -> Option<Arc<Problem>> {
         self.state().problem.clone()
@@ -145,7 +152,11 @@ impl Policy {
                 let compiled = files.compile_content(&self.settings.name, &content);
                 (
                     Some(seen),
-                    compiled.map(|rego| Loaded { rego, revision: content.revision, at: SystemTime::now() }),
+                    compiled.map(|rego| Loaded {
+                        rego,
+                        decider: self.decider(content.revision),
+                        at: SystemTime::now(),
+                    }),
                 )
             }
             Err(problem) => (None, Err(problem)),

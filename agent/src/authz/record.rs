@@ -10,9 +10,9 @@ use std::{
 use regorus::Value;
 use serde_json::json;
 
-use super::{id::CheckId, mask::Mask, metrics::Answered};
+use super::{id::CheckId, mask::Mask, metrics::Answered, question::Question};
 
-/// Most bytes of the questions that are remembered, of each kind. In memory a question is several times as large.
+/// Most bytes of the questions that are remembered, of each kind.
 const MOST_BYTES: usize = 2 << 20;
 /// A question of more bytes is remembered without its input and what the policy said: it would crowd out many others.
 const MOST_OF_ONE: usize = 256 << 10;
@@ -23,7 +23,7 @@ pub struct Record {
     pub id: CheckId,
     pub at: SystemTime,
     /// The policy that decided, the rule that it decides by, and the digest of its files; `None` when none did.
-    pub policy: Option<Decider>,
+    pub policy: Option<Arc<Decider>>,
     pub answer: Answered,
     /// A word; `policy` when it was the policy's own answer.
     pub reason: &'static str,
@@ -60,8 +60,15 @@ pub(super) struct Records {
 /// The oldest first.
 #[derive(Debug, Default)]
 struct Kept {
-    records: VecDeque<Arc<Record>>,
+    records: VecDeque<Remembered>,
     bytes: usize,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    /// Without its input, which would be several times as large as the question.
+    record: Record,
+    question: Option<Question>,
 }
 
 impl Record {
@@ -104,28 +111,36 @@ impl Records {
         Self { most_of_each: most.div_ceil(2), kept: Mutex::default() }
     }
 
-    pub(super) fn keep(&self, record: Arc<Record>) {
-        let record = if record.size > MOST_OF_ONE {
-            Arc::new(Record { input: None, result: None, size: 0, ..Record::clone(&record) })
-        } else {
-            record
-        };
-        // What makes room is let go after the lock.
-        let mut oldest = Vec::new();
+    /// Whether the content of a question of `size` bytes is remembered.
+    pub(super) fn takes(&self, size: usize) -> bool {
+        size <= MOST_OF_ONE
+    }
+
+    pub(super) fn keep(&self, mut record: Record, mut question: Option<Question>) {
+        record.input = None;
+        if !self.takes(record.size) {
+            (record.result, record.size, question) = (None, 0, None);
+        }
+        // What makes room is let go after the lock; nearly always it is one.
+        let (mut oldest, mut others) = (None, Vec::new());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = &mut kept[usize::from(record.answer == Answered::Allowed)];
         while kept.records.len() >= self.most_of_each || kept.bytes + record.size > MOST_BYTES {
             let Some(one) = kept.records.pop_front() else { break };
-            kept.bytes -= one.size;
-            oldest.push(one);
+            kept.bytes -= one.record.size;
+            others.extend(oldest.replace(one));
         }
         kept.bytes += record.size;
-        kept.records.push_back(record);
+        kept.records.push_back(Remembered { record, question });
     }
 
-    pub(super) fn get(&self, id: CheckId) -> Option<Arc<Record>> {
+    pub(super) fn get(&self, id: CheckId) -> Option<Record> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().flat_map(|kept| &kept.records).find(|record| record.id == id).cloned()
+        let mut all = kept.iter().flat_map(|kept| &kept.records);
+        let Remembered { record, question } = all.find(|kept| kept.record.id == id)?;
+        let (record, question) = (record.clone(), question.clone());
+        drop(kept);
+        Some(Record { input: question.and_then(|question| question.input()), ..record })
     }
 }
 
@@ -133,13 +148,20 @@ impl Records {
 mod tests {
     use std::time::UNIX_EPOCH;
 
-    use super::{super::id::CheckIds, *};
+    use super::{
+        super::{
+            id::CheckIds,
+            input::InputOptions,
+            question::{Question, Reading},
+        },
+        *,
+    };
 
-    fn record(ids: &CheckIds, answer: Answered) -> Arc<Record> {
-        Arc::new(Record {
+    fn record(ids: &CheckIds, answer: Answered) -> Record {
+        Record {
             id: ids.next(UNIX_EPOCH + Duration::from_secs(1)),
             at: UNIX_EPOCH + Duration::from_secs(1),
-            policy: Some(Decider { name: "p".into(), path: "a/b".into(), revision: "r".into() }),
+            policy: Some(Arc::new(Decider { name: "p".into(), path: "a/b".into(), revision: "r".into() })),
             answer,
             reason: "policy",
             error: String::new(),
@@ -149,16 +171,21 @@ mod tests {
             took: Duration::from_micros(7),
             pid: Some(9),
             listener: None,
-        })
+        }
+    }
+
+    fn question() -> Option<Question> {
+        let reading = Reading { options: InputOptions::default(), spiffe: None };
+        Some(Question::new(&[], reading))
     }
 
     #[test]
     fn yeses_do_not_crowd_out_what_was_denied() {
         let (ids, records) = (CheckIds::default(), Records::new(4));
         let denied = record(&ids, Answered::Denied);
-        records.keep(Arc::clone(&denied));
+        records.keep(denied.clone(), None);
         let allowed: Vec<_> = (0..5).map(|_| record(&ids, Answered::Allowed)).collect();
-        allowed.iter().for_each(|record| records.keep(Arc::clone(record)));
+        allowed.iter().for_each(|record| records.keep(record.clone(), None));
         assert!(records.get(denied.id).is_some());
         let kept: Vec<bool> = allowed.iter().map(|record| records.get(record.id).is_some()).collect();
         assert_eq!(kept, [false, false, false, true, true]);
@@ -167,14 +194,14 @@ mod tests {
     #[test]
     fn large_questions_are_few_and_the_largest_have_no_content() {
         let (ids, records) = (CheckIds::default(), Records::new(1000));
-        let of = |size| Arc::new(Record { size, ..Record::clone(&record(&ids, Answered::Denied)) });
+        let of = |size| Record { size, ..record(&ids, Answered::Denied) };
         let large: Vec<_> = (0..9).map(|_| of(MOST_OF_ONE)).collect();
-        large.iter().for_each(|record| records.keep(Arc::clone(record)));
+        large.iter().for_each(|record| records.keep(record.clone(), question()));
         let kept: Vec<_> = large.iter().filter_map(|record| records.get(record.id)).collect();
         assert_eq!(kept.len(), MOST_BYTES / MOST_OF_ONE);
         assert!(kept.iter().all(|record| record.input.is_some()));
         let largest = of(MOST_OF_ONE + 1);
-        records.keep(Arc::clone(&largest));
+        records.keep(largest.clone(), question());
         let found = records.get(largest.id).expect("it is remembered");
         assert!(found.input.is_none() && found.result.is_none());
         assert!(records.get(kept[0].id).is_some(), "and takes nobody's place");

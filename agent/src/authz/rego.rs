@@ -15,6 +15,7 @@ mod latch;
 mod parse;
 mod policy;
 mod program;
+mod reads;
 mod rewrite;
 mod shape;
 mod trial;

@@ -1,35 +1,29 @@
 //! The sockets where Envoys ask, and the thread that answers.
 
 mod budget;
-mod unreadable;
+mod call;
+mod connection;
+mod unix;
 
 use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
     os::fd::AsFd,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
     thread,
     time::{Duration, Instant},
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     runtime,
-    sync::{mpsc, oneshot},
-    time::{Sleep, sleep},
+    sync::oneshot,
+    time::sleep,
 };
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
-use tokio_util::sync::CancellationToken;
-use tonic::{
-    Request, Response, Status,
-    transport::{Server, server::Connected},
-};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::unreadable::{Older, Unreadable};
+use self::{budget::Budget, unix::UnixSocket};
 use super::{STACK, asker::Asker, check::Judge};
 use crate::{
     attestation::{CallerKey, Grade, Peer},
@@ -39,23 +33,9 @@ use crate::{
     quiet::Quiet,
     share::Share,
 };
-use vouch_proto::envoy::service::auth::v3::{
-    CheckRequest, CheckResponse,
-    authorization_server::{Authorization, AuthorizationServer},
-};
 
 /// Part of all connections that is kept for callers below their share.
 const RESERVE: f64 = 0.25;
-/// Questions of one connection that are answered at the same time; Envoy has one connection for each of its threads.
-const STREAMS: u32 = 1024;
-/// What a client may have put into its trace headers comes along.
-const HEADER_LIST: u32 = 256 << 10;
-/// How long a connection may take to say its first word.
-const FIRST_BYTES: Duration = Duration::from_secs(5);
-/// Accepted connections that wait to be served.
-const ACCEPTED: usize = 64;
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
-const KEEPALIVE_WAIT: Duration = Duration::from_secs(20);
 /// How long accepting rests when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -76,6 +56,7 @@ pub(super) struct Door {
     pub(super) capture: Option<Arc<Capture>>,
     pub(super) minimum: Grade,
     places: Arc<Places>,
+    budget: Budget,
 }
 
 /// How many connections each caller holds.
@@ -104,7 +85,7 @@ impl Door {
     ) -> Self {
         let share = Share::new(judge.settings.connections, RESERVE);
         let places = Arc::new(Places { share, held: Mutex::default() });
-        Self { judge, callers, capture, minimum, places }
+        Self { judge, callers, capture, minimum, places, budget: Budget::default() }
     }
 
     /// Answers at `listeners` until `stop`, on a thread of its own: nobody else waits for a policy.
@@ -141,50 +122,27 @@ impl Door {
         };
         drop(started.send(Ok(())));
         runtime.block_on(async move {
-            let (accepted, connections) = mpsc::channel(ACCEPTED);
+            let connections = TaskTracker::new();
             if let Some(listener) = unix {
-                tokio::spawn(self.clone().accept_unix(listener, accepted.clone()));
+                tokio::spawn(self.clone().accept_unix(listener, connections.clone(), stop.clone()));
             }
             for (address, listener) in tcp {
-                tokio::spawn(self.clone().accept_tcp(address, listener, accepted.clone()));
+                let (door, connections) = (self.clone(), connections.clone());
+                tokio::spawn(door.accept_tcp(address, listener, connections, stop.clone()));
             }
-            drop(accepted);
-            let served = self.server().serve_with_incoming_shutdown(
-                ReceiverStream::new(connections).map(Ok::<_, io::Error>),
-                stop.cancelled_owned(),
-            );
-            if let Err(error) = served.await {
-                tracing::error!(%error, "authorization is no longer served (E0907)");
-            }
+            stop.cancelled().await;
+            connections.close();
+            connections.wait().await;
         });
         runtime.shutdown_background();
     }
 
-    fn server(&self) -> tonic::transport::server::Router {
-        let service = AuthorizationServer::new(Answers(Arc::clone(&self.judge)))
-            .max_decoding_message_size(self.judge.settings.request);
-        let service = Unreadable::answered_by(Arc::clone(&self.judge), service);
-        Server::builder()
-            .max_concurrent_streams(STREAMS)
-            .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
-            .http2_keepalive_timeout(Some(KEEPALIVE_WAIT))
-            // A client of Envoy's that gives up many requests at once makes Envoy give up as many questions, on the connection
-            // where others' are answered.
-            .http2_max_pending_accept_reset_streams(Some(STREAMS as usize))
-            .http2_max_local_error_reset_streams(Some(STREAMS as usize))
-            .http2_max_header_list_size(HEADER_LIST)
-            .add_service(service)
-            .add_service(Older(Arc::clone(&self.judge)))
-    }
-
-    async fn accept_unix(self, listener: UnixListener, accepted: mpsc::Sender<Connection>) {
-        loop {
-            match listener.accept().await {
+    async fn accept_unix(self, listener: UnixListener, connections: TaskTracker, stop: CancellationToken) {
+        while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+            match accepted {
                 Ok((socket, _)) => {
-                    if let Some(connection) = self.let_in_unix(socket)
-                        && accepted.send(connection).await.is_err()
-                    {
-                        return;
+                    if let Some(connection) = self.let_in_unix(socket) {
+                        connections.spawn(connection.serve(self.clone(), stop.clone()));
                     }
                 }
                 Err(error) => rest(&error).await,
@@ -197,6 +155,7 @@ impl Door {
         let peer = peer.map_err(|refusal| self.refuse(&refusal.to_string())).ok()?;
         let place = self.place((peer.caller_key(), None))?;
         let asker = Asker::known(self.callers.caller(peer), &self.callers);
+        let socket = UnixSocket::new(socket).map_err(|error| self.refuse(&error.to_string())).ok()?;
         Some(self.connection(Socket::Unix(socket), asker, place))
     }
 
@@ -204,17 +163,16 @@ impl Door {
         self,
         address: SocketAddr,
         listener: TcpListener,
-        accepted: mpsc::Sender<Connection>,
+        connections: TaskTracker,
+        stop: CancellationToken,
     ) {
-        loop {
-            match listener.accept().await {
+        while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+            match accepted {
                 Ok((socket, _)) => {
                     let _ = socket.set_nodelay(true);
                     if let Some(place) = self.place((CallerKey::Unknown, Some(address))) {
                         let connection = self.connection(Socket::Tcp(socket), Asker::at(address), place);
-                        if accepted.send(connection).await.is_err() {
-                            return;
-                        }
+                        connections.spawn(connection.serve(self.clone(), stop.clone()));
                     }
                 }
                 Err(error) => rest(&error).await,
@@ -227,8 +185,7 @@ impl Door {
         let asker = Arc::new(asker);
         let attested = Arc::clone(&asker);
         tokio::spawn(async move { attested.attest().await });
-        let first_bytes = Some(Box::pin(sleep(FIRST_BYTES)));
-        Connection { socket, first_bytes, asker, _place: place, _open: open }
+        Connection { socket, asker, _place: place, _open: open }
     }
 
     fn place(&self, key: PlaceKey) -> Option<Place> {
@@ -281,8 +238,6 @@ async fn rest(error: &io::Error) {
 #[derive(Debug)]
 struct Connection {
     socket: Socket,
-    /// Until something was read.
-    first_bytes: Option<Pin<Box<Sleep>>>,
     asker: Arc<Asker>,
     _place: Place,
     _open: Open,
@@ -290,87 +245,17 @@ struct Connection {
 
 #[derive(Debug)]
 enum Socket {
-    Unix(UnixStream),
+    Unix(UnixSocket),
     Tcp(TcpStream),
 }
 
-impl Connected for Connection {
-    type ConnectInfo = Arc<Asker>;
-
-    fn connect_info(&self) -> Arc<Asker> {
-        Arc::clone(&self.asker)
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = into.filled().len();
-        let read = match &mut self.socket {
-            Socket::Unix(socket) => Pin::new(socket).poll_read(cx, into),
-            Socket::Tcp(socket) => Pin::new(socket).poll_read(cx, into),
-        };
-        if let Some(first_bytes) = &mut self.first_bytes {
-            if into.filled().len() > before {
-                self.first_bytes = None;
-            } else if read.is_pending() && first_bytes.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
+impl Connection {
+    async fn serve(self, door: Door, stop: CancellationToken) {
+        let Self { socket, asker, _place, _open } = self;
+        let Door { judge, budget, .. } = &door;
+        match socket {
+            Socket::Unix(socket) => connection::serve(socket, judge, &asker, budget, &stop).await,
+            Socket::Tcp(socket) => connection::serve(socket, judge, &asker, budget, &stop).await,
         }
-        read
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.socket {
-            Socket::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Socket::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.socket {
-            Socket::Unix(socket) => Pin::new(socket).poll_flush(cx),
-            Socket::Tcp(socket) => Pin::new(socket).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.socket {
-            Socket::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
-            Socket::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.socket {
-            Socket::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
-            Socket::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-}
-
-/// The service as gRPC wants it.
-#[derive(Debug, Clone)]
-struct Answers(Arc<Judge>);
-
-#[tonic::async_trait]
-impl Authorization for Answers {
-    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        let (_, extensions, request) = request.into_parts();
-        let asker = extensions.get::<Arc<Asker>>().ok_or_else(|| Status::internal("no connection"))?;
-        self.0.check(asker, request).await.map(Response::new)
     }
 }

@@ -2,7 +2,7 @@
 
 use regorus::Value;
 
-use super::{asker::Standing, object, xfcc};
+use super::{object, xfcc};
 use crate::spiffe::SpiffeId;
 use vouch_proto::envoy::service::auth::v3::{AttributeContext, attribute_context::Peer};
 
@@ -23,7 +23,7 @@ const XFCC: &str = "x-forwarded-client-cert";
 pub(super) fn document(
     attributes: &AttributeContext,
     xfcc_is_sanitized: bool,
-    caller: Option<&Standing>,
+    caller: Option<&Value>,
 ) -> Value {
     let header = attributes
         .request
@@ -40,7 +40,7 @@ pub(super) fn document(
         _ => None,
     };
     let parts = [
-        ("caller", caller.map(|caller| caller.document.clone())),
+        ("caller", caller.cloned()),
         ("destination", certificate(&attributes.destination)),
         ("source", certificate(&attributes.source).or_else(from_xfcc)),
         ("xfcc", elements.as_ref().map(|elements| forwarded(elements.as_deref(), xfcc_is_sanitized))),

@@ -4,7 +4,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::authz::{files::PolicyFiles, record::Record, result::HeaderAppend, settings::PolicySettings};
-use vouch_proto::envoy::service::auth::v3::attribute_context::{HttpRequest, Request};
+use vouch_proto::envoy::service::auth::v3::{
+    AttributeContext,
+    attribute_context::{HttpRequest, Request},
+};
 
 const DENIED: i32 = Code::PermissionDenied as i32;
 const ALLOWED: i32 = Code::Ok as i32;
@@ -76,8 +79,8 @@ fn request(path: &str) -> CheckRequest {
     CheckRequest { attributes: Some(AttributeContext { request: Some(request), ..Default::default() }) }
 }
 
-async fn ask(judge: &Judge, request: CheckRequest) -> (CheckResponse, Arc<Record>) {
-    let response = judge.check(&Asker::at(address()), request).await.unwrap();
+async fn ask(judge: &Judge, request: CheckRequest) -> (CheckResponse, Record) {
+    let response = judge.check(&Asker::at(address()), &request.encode_to_vec()).await.unwrap();
     let record = judge.records.get(decision(&response)).unwrap();
     (response, record)
 }
@@ -156,10 +159,10 @@ async fn where_errors_are_errors_of_the_call_a_denial_is_none() {
     let mut court = Court::new().with("p", DATA_ONLY, here);
     court.settings.on_error = OnError::Grpc;
     let judge = court.judge();
-    let failed = judge.check(&Asker::at(address()), request("/other")).await.unwrap_err();
+    let failed = judge.check(&Asker::at(address()), &request("/other").encode_to_vec()).await.unwrap_err();
     assert_eq!(failed.code(), Code::Unknown);
     assert!(failed.message().contains("(decision "), "{}", failed.message());
-    let bad = judge.check(&Asker::at(address()), request("/%zz")).await.unwrap();
+    let bad = judge.check(&Asker::at(address()), &request("/%zz").encode_to_vec()).await.unwrap();
     assert_eq!(code(&bad), DENIED);
 }
 

@@ -18,18 +18,22 @@ use vouch_proto::envoy::{
 };
 
 use super::keys::Keys;
-use crate::authz::object::Fields;
+use crate::authz::{object::Fields, parts::Parts};
 
-pub(super) fn value(keys: &Keys, attributes: &AttributeContext) -> Value {
+pub(super) fn value(keys: &Keys, reads: &Parts, attributes: &AttributeContext) -> Value {
     let mut fields = Fields::with_capacity(7);
-    fields.some(&keys.context_extensions, texts(&attributes.context_extensions));
-    fields.some(&keys.destination, attributes.destination.as_ref().map(|peer| self::peer(keys, peer)));
-    let context = attributes.metadata_context.as_ref();
+    let own = &attributes.context_extensions;
+    fields.some(&keys.context_extensions, texts(reads.under("contextExtensions"), own));
+    let destination = attributes.destination.as_ref().filter(|_| reads.has("destination"));
+    fields.some(&keys.destination, destination.map(|peer| self::peer(keys, peer)));
+    let context = attributes.metadata_context.as_ref().filter(|_| reads.has("metadataContext"));
     fields.some(&keys.metadata_context, context.map(|metadata| self::metadata(keys, metadata)));
-    fields.some(&keys.request, attributes.request.as_ref().map(|request| self::request(keys, request)));
-    let context = attributes.route_metadata_context.as_ref();
+    let request = attributes.request.as_ref().filter(|_| reads.has("request"));
+    fields.some(&keys.request, request.map(|request| self::request(keys, reads.under("request"), request)));
+    let context = attributes.route_metadata_context.as_ref().filter(|_| reads.has("routeMetadataContext"));
     fields.some(&keys.route_metadata_context, context.map(|metadata| self::metadata(keys, metadata)));
-    fields.some(&keys.source, attributes.source.as_ref().map(|peer| self::peer(keys, peer)));
+    let source = attributes.source.as_ref().filter(|_| reads.has("source"));
+    fields.some(&keys.source, source.map(|peer| self::peer(keys, peer)));
     fields.some(&keys.tls_session, attributes.tls_session.as_ref().map(|session| tls_session(keys, session)));
     fields.into_value()
 }
@@ -38,7 +42,7 @@ fn peer(keys: &Keys, peer: &Peer) -> Value {
     let mut fields = Fields::with_capacity(5);
     fields.some(&keys.address, peer.address.as_ref().map(|address| self::address(keys, address)));
     fields.text(&keys.certificate, &peer.certificate);
-    fields.some(&keys.labels, texts(&peer.labels));
+    fields.some(&keys.labels, texts(&Parts::All, &peer.labels));
     fields.text(&keys.principal, &peer.principal);
     fields.text(&keys.service, &peer.service);
     fields.into_value()
@@ -92,10 +96,12 @@ fn internal_address(keys: &Keys, internal: &EnvoyInternalAddress) -> Value {
     fields.into_value()
 }
 
-fn request(keys: &Keys, request: &Request) -> Value {
+fn request(keys: &Keys, reads: &Parts, request: &Request) -> Value {
     let mut fields = Fields::with_capacity(2);
-    fields.some(&keys.http, request.http.as_ref().map(|http| self::http(keys, http)));
-    fields.some(&keys.time, request.time.as_ref().map(|time| timestamp(keys, time)));
+    let http = request.http.as_ref().filter(|_| reads.has("http"));
+    fields.some(&keys.http, http.map(|http| self::http(keys, reads.under("http"), http)));
+    let time = request.time.as_ref().filter(|_| reads.has("time"));
+    fields.some(&keys.time, time.map(|time| timestamp(keys, time)));
     fields.into_value()
 }
 
@@ -106,20 +112,28 @@ fn timestamp(keys: &Keys, time: &Timestamp) -> Value {
     fields.into_value()
 }
 
-fn http(keys: &Keys, http: &HttpRequest) -> Value {
+fn http(keys: &Keys, reads: &Parts, http: &HttpRequest) -> Value {
     let mut fields = Fields::with_capacity(12);
-    fields.text(&keys.body, &http.body);
-    fields.text(&keys.fragment, &http.fragment);
-    fields.some(&keys.header_map, http.header_map.as_ref().map(|map| header_map(keys, map)));
-    fields.some(&keys.headers, texts(&http.headers));
-    fields.text(&keys.host, &http.host);
-    fields.text(&keys.id, &http.id);
-    fields.text(&keys.method, &http.method);
-    fields.text(&keys.path, &http.path);
-    fields.text(&keys.protocol, &http.protocol);
-    fields.text(&keys.query, &http.query);
-    fields.some(&keys.raw_body, bytes(&http.raw_body));
-    fields.text(&keys.scheme, &http.scheme);
+    let text = |fields: &mut Fields, name: &str, key: &Value, text: &str| {
+        if reads.has(name) {
+            fields.text(key, text);
+        }
+    };
+    text(&mut fields, "body", &keys.body, &http.body);
+    text(&mut fields, "fragment", &keys.fragment, &http.fragment);
+    let map = http.header_map.as_ref().filter(|_| reads.has("headerMap"));
+    fields.some(&keys.header_map, map.map(|map| header_map(keys, map)));
+    fields.some(&keys.headers, texts(reads.under("headers"), &http.headers));
+    text(&mut fields, "host", &keys.host, &http.host);
+    text(&mut fields, "id", &keys.id, &http.id);
+    text(&mut fields, "method", &keys.method, &http.method);
+    text(&mut fields, "path", &keys.path, &http.path);
+    text(&mut fields, "protocol", &keys.protocol, &http.protocol);
+    text(&mut fields, "query", &keys.query, &http.query);
+    if reads.has("rawBody") {
+        fields.some(&keys.raw_body, bytes(&http.raw_body));
+    }
+    text(&mut fields, "scheme", &keys.scheme, &http.scheme);
     fields.scalar(&keys.size, http.size);
     fields.into_value()
 }
@@ -194,8 +208,16 @@ fn number(number: f64) -> Value {
 /// Below it every integer is one that a double holds exactly.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-fn texts(map: &BTreeMap<String, String>) -> Option<Value> {
-    self::map(map, |text| (&**text).into())
+/// Those texts that are read.
+fn texts(reads: &Parts, map: &BTreeMap<String, String>) -> Option<Value> {
+    match reads {
+        Parts::All => self::map(map, |text| (&**text).into()),
+        Parts::Of(keys) => {
+            let read = keys.keys().filter_map(|key| Some((&**key, &**map.get(key)?)));
+            let read: BTreeMap<Value, Value> = read.map(|(key, text)| (key.into(), text.into())).collect();
+            (!read.is_empty()).then(|| read.into())
+        }
+    }
 }
 
 /// An empty map is absent.

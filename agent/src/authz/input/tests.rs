@@ -41,8 +41,8 @@ fn headers(pairs: &[(&str, &str)]) -> std::collections::BTreeMap<String, String>
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-#[test]
-fn a_request_as_envoy_sends_it() {
+/// A request with something of each kind.
+fn usual() -> AttributeContext {
     let path = "/data?a=1&a=2&b=%20x+y";
     let xfcc = "By=...;Hash=...;URI=spiffe://example.org/ec-web";
     let http = HttpRequest {
@@ -56,13 +56,17 @@ fn a_request_as_envoy_sends_it() {
         ..HttpRequest::default()
     };
     let time = Timestamp { seconds: 1_795_341_600, nanos: 123_456_789 };
-    let attributes = AttributeContext {
+    AttributeContext {
         source: peer("10.1.2.9", 41234, "spiffe://example.org/ec-web"),
         destination: peer("10.1.2.3", 8000, "spiffe://example.org/ec-backend"),
         metadata_context: Some(Metadata::default()),
         request: Some(Request { time: Some(time), http: Some(http) }),
         ..AttributeContext::default()
-    };
+    }
+}
+
+#[test]
+fn a_request_as_envoy_sends_it() {
     let expected = r#"{"attributes":{
         "source":{"address":{"socketAddress":{"address":"10.1.2.9","portValue":41234}},
             "principal":"spiffe://example.org/ec-web"},
@@ -76,7 +80,7 @@ fn a_request_as_envoy_sends_it() {
                     "x-forwarded-client-cert":"By=...;Hash=...;URI=spiffe://example.org/ec-web"}}}},
         "parsed_path":["data"],"parsed_query":{"a":["1","2"],"b":[" x y"]},"parsed_body":null,"truncated_body":false,
         "source_principal":"spiffe://example.org/ec-web","version":{"ext_authz":"v3","encoding":"protojson"}}"#;
-    let document = document(&attributes, &InputOptions::default(), None).unwrap();
+    let document = document(&usual(), &InputOptions::default(), None).unwrap();
     assert_eq!(document, json(expected));
 }
 
@@ -250,7 +254,64 @@ fn fields_are_found_whatever_their_order() {
     }
 }
 
+#[test]
+fn what_nobody_reads_is_not_made_and_a_bad_request_stays_one() {
+    let none = Parts::default();
+    let little = |attributes: &AttributeContext| {
+        let spiffe = || panic!("nobody reads it");
+        document_for(&none, attributes, &InputOptions::default(), spiffe)
+    };
+    assert_eq!(little(&usual()).unwrap()["attributes"], Value::Undefined);
+    let bad = asked(HttpRequest { path: "/%zz".into(), ..HttpRequest::default() });
+    assert_eq!(little(&bad).unwrap_err(), document(&bad, &InputOptions::default(), None).unwrap_err());
+}
+
+/// Places of the input, some of which no request has.
+const PLACES: [&str; 28] = [
+    "attributes",
+    "attributes/contextExtensions",
+    "attributes/contextExtensions/a",
+    "attributes/destination/address",
+    "attributes/metadataContext",
+    "attributes/request",
+    "attributes/request/http",
+    "attributes/request/http/body",
+    "attributes/request/http/headers",
+    "attributes/request/http/headers/:method",
+    "attributes/request/http/headers/nobody",
+    "attributes/request/http/headers/x-forwarded-client-cert",
+    "attributes/request/http/host",
+    "attributes/request/http/id",
+    "attributes/request/http/method",
+    "attributes/request/http/method/no",
+    "attributes/request/http/path",
+    "attributes/request/http/protocol",
+    "attributes/request/http/query",
+    "attributes/request/http/scheme",
+    "attributes/request/http/size",
+    "attributes/request/time/nanos",
+    "attributes/routeMetadataContext",
+    "attributes/source/principal",
+    "parsed_query/a",
+    "source_principal",
+    "spiffe/caller",
+    "version",
+];
+
 proptest! {
+    #[test]
+    fn what_is_read_is_the_same_however_little_is_made(places in proptest::sample::subsequence(&PLACES, 0..6)) {
+        let mut reads = Parts::default();
+        for place in places {
+            reads.add(&place.split('/').map(str::to_owned).collect::<Vec<_>>());
+        }
+        let spiffe = || Some(json(r#"{"caller": {"pid": 7}}"#));
+        let made = |reads| {
+            document_for(reads, &usual(), &InputOptions::default(), spiffe).unwrap()
+        };
+        prop_assert_eq!(reads.cut(&made(&reads)), reads.cut(&made(&Parts::All)));
+    }
+
     #[test]
     fn no_request_is_too_strange(path in ".*", body in ".*", kind in 0..5_usize, length in ".{0,3}") {
         let kinds = ["application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a", "application/grpc", ""];

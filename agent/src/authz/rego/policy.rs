@@ -18,9 +18,10 @@ use super::{
     index::{Index, Left},
     latch, parse,
     program::{Kind, Program},
-    rewrite,
+    reads, rewrite,
     trial::{self, Trial},
 };
+use crate::authz::parts::Parts;
 
 /// Checked and ready. Evaluates by `&self`, from several threads at once.
 pub struct Policy {
@@ -29,6 +30,7 @@ pub struct Policy {
     /// Engines that have evaluated before and are free.
     spares: Mutex<Vec<Engine>>,
     index: Option<Index>,
+    reads: Parts,
     pub(super) query: Query,
     pub(super) time: Duration,
     warnings: Vec<Fault>,
@@ -141,13 +143,18 @@ impl Policy {
             Query::Rule(_) => Index::new(&program, entrypoint.parts()),
             Query::Document(_) => None,
         };
-        let spares = Mutex::default();
-        Ok(Self { engine, spares, index, query, time: limits.time, warnings, trials, extents })
+        let (spares, reads) = (Mutex::default(), reads::of(&program));
+        Ok(Self { engine, spares, index, reads, query, time: limits.time, warnings, trials, extents })
     }
 
     /// Remarks on a policy that is loaded all the same, by place.
     pub fn warnings(&self) -> &[Fault] {
         &self.warnings
+    }
+
+    /// What of the input can make a difference.
+    pub fn reads(&self) -> &Parts {
+        &self.reads
     }
 
     /// The decision for `input`; [`Value::Undefined`] when no rule gives one.

@@ -156,7 +156,9 @@ proptest! {
         if let Ok(policy) = compile(&text) {
             for input in inputs {
                 let plain = policy.evaluate_whole(json(&input));
-                prop_assert_eq!(policy.evaluate(json(&input)), plain, "{} with {}", text, input);
+                prop_assert_eq!(policy.evaluate(json(&input)), plain.clone(), "{} with {}", text, input);
+                let read = policy.reads().cut(&json(&input)).unwrap_or_else(|| json("{}"));
+                prop_assert_eq!(policy.evaluate_whole(read), plain, "{} with no more of {}", text, input);
             }
         }
     }
