@@ -1,6 +1,7 @@
 //! Envoys ask the agent whether requests may pass, and policies in Rego say so: what an Envoy makes of the answers, which
 //! policy is for whom, what happens when a policy is bad or changes, and what is left to read afterwards.
 
+mod addresses;
 mod bad_policies;
 mod bad_settings;
 mod choice;

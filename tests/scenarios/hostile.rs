@@ -140,7 +140,7 @@ fn two_thousand_connections_of_one_caller_are_not_all_kept() {
     honest_caller_is_served(&agent);
 
     eventually("all but the caller's share are closed", CLOSED_LIMIT, || {
-        let open = connections.iter().filter(|connection| is_open(connection)).count();
+        let open = connections.iter().filter(is_open).count();
         (open <= 128).then_some(())
     });
     assert!(agent.turned_away() - refused >= 1_800.0, "{}", agent.metrics());

@@ -1,22 +1,20 @@
 //! A raw connection, as its maker sees it.
 
-use std::{
-    io::{ErrorKind, Read as _},
-    os::unix::net::UnixStream,
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, recv},
 };
 
 /// Whether the far end has not closed it; reads and drops what it said.
-///
-/// # Panics
-/// When it is no socket any more.
-pub fn is_open(mut connection: &UnixStream) -> bool {
-    connection.set_nonblocking(true).expect("a socket");
+pub fn is_open(connection: &impl AsFd) -> bool {
     let mut buffer = [0; 4096];
     loop {
-        match connection.read(&mut buffer) {
+        match recv(connection.as_fd().as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
             Ok(0) => return false,
             Ok(_) => {}
-            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+            Err(error) => return error == Errno::EWOULDBLOCK,
         }
     }
 }

@@ -12,8 +12,11 @@ use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use prost::Message;
-use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    sync::mpsc,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Status, Streaming,
@@ -46,13 +49,30 @@ pub fn channel_at(address: SocketAddr) -> Channel {
 
 /// A channel on a connection that somebody else has made. There is no second one when that ends.
 pub fn channel_on(connection: std::os::unix::net::UnixStream) -> Channel {
-    let connection = Arc::new(Mutex::new(Some(connection)));
+    channel_once(move || {
+        connection.set_nonblocking(true)?;
+        UnixStream::from_std(connection)
+    })
+}
+
+/// The same on a connection over TCP.
+pub fn channel_on_tcp(connection: std::net::TcpStream) -> Channel {
+    channel_once(move || {
+        connection.set_nonblocking(true)?;
+        TcpStream::from_std(connection)
+    })
+}
+
+fn channel_once<C>(open: impl FnOnce() -> io::Result<C> + Send + 'static) -> Channel
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let open = Arc::new(Mutex::new(Some(open)));
     let connect = move |_: Uri| {
-        let connection = connection.lock().expect("no panic").take();
+        let open = open.lock().expect("no panic").take();
         async move {
-            let connection = connection.ok_or_else(|| io::Error::other("the connection has ended"))?;
-            connection.set_nonblocking(true)?;
-            UnixStream::from_std(connection).map(TokioIo::new)
+            let open = open.ok_or_else(|| io::Error::other("the connection has ended"))?;
+            open().map(TokioIo::new)
         }
     };
     Endpoint::from_static("http://localhost").connect_with_connector_lazy(service_fn(connect))

@@ -113,7 +113,9 @@ fn attach(config: &Config) -> Result<Attached, Problem> {
         Ok(directory) => (directory, None),
         Err(excuse) => (None, Some(excuse)),
     };
-    let mut options = Options { ring_bytes: config.kernel.ring, pins, ..Options::default() };
+    // All others need not pay for it.
+    let tcp = config.authz.has_listeners();
+    let mut options = Options { ring_bytes: config.kernel.ring, pins, tcp, ..Options::default() };
     let mut attached = Capture::attach(&options);
     if let Some(excuse) = attached.as_ref().err().and_then(|error| pins::excuse(config, error)) {
         (options.pins, unpinned) = (None, Some(excuse));

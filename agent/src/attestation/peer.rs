@@ -1,4 +1,4 @@
-//! Who is at the other end of an accepted Unix socket, and how good the evidence is.
+//! Who is at the other end of an accepted socket, and how good the evidence is.
 
 use std::{
     fmt,
@@ -133,7 +133,7 @@ impl Peer {
             .filter(|pid| *pid > 0)
             .ok_or(Refusal::ForeignPidNamespace)?;
         let peer = match evidence {
-            Evidence::Record(connect) => Self::from_record(connect, socket, capture)?,
+            Evidence::Record(connect) => Self::from_record(connect, peer_pidfd(socket)?, capture)?,
             Evidence::Socket => {
                 let proof = match peer_pidfd(socket)? {
                     Some(pidfd) => Proof::Pidfd { pidfd },
@@ -154,13 +154,35 @@ impl Peer {
         Ok(peer)
     }
 
+    /// Who connected an accepted TCP socket, at grade kernel; `None` where nobody knows, which is a sign of nothing: see
+    /// [`Capture::tcp_peer`].
+    ///
+    /// The kernel gives no descriptor of such a peer: the process is found by its number, and told from others that had
+    /// the number by the inode of the recorded pid, or by when it started.
+    ///
+    /// # Errors
+    /// When the process that connected is gone: whoever holds the socket now is another one.
+    pub fn of_tcp(socket: &impl AsFd, capture: Option<&Capture>) -> Result<Option<Self>, Refusal> {
+        let Some(capture) = capture else { return Ok(None) };
+        let Some(connect) = capture.tcp_peer(socket.as_fd())? else { return Ok(None) };
+        Self::from_tcp_record(connect, Some(capture)).map(Some)
+    }
+
+    fn from_tcp_record(connect: Sighting, capture: Option<&Capture>) -> Result<Self, Refusal> {
+        let record = &connect.task;
+        let pidfd = match record.pid_ino {
+            Some(inode) => Some(pidfd_of(record.pid, inode).ok_or(Refusal::Gone { pid: record.pid })?),
+            None => None,
+        };
+        Self::from_record(Box::new(connect), pidfd, capture)
+    }
+
     fn from_record(
         connect: Box<Sighting>,
-        socket: &impl AsFd,
+        pidfd: Option<OwnedFd>,
         capture: Option<&Capture>,
     ) -> Result<Self, Refusal> {
         let record = &connect.task;
-        let pidfd = peer_pidfd(socket)?;
         // A second connect() on a shared socket may have left the record of a process that is not the peer.
         match (record.pid_ino, &pidfd) {
             (Some(recorded), Some(pidfd)) => {
@@ -398,6 +420,8 @@ mod pidfd {
 
 #[cfg(test)]
 mod tests {
+    use vouch_abi::{ConnectRecord, Identity};
+
     use super::*;
 
     #[test]
@@ -422,5 +446,33 @@ mod tests {
         assert_eq!(pinned, pidfd::of_peer(ours.as_fd()).is_ok());
         let refused = Peer::of(&ours, None, Grade::Kernel).unwrap_err();
         assert!(matches!(refused, Refusal::BelowMinimum { .. }));
+    }
+
+    /// A record of this process, or of another one that had its number.
+    fn tcp_record(pid_inode: u64, start_ticks: u64) -> Sighting {
+        let connector = Identity {
+            tgid: std::process::id(),
+            pid_inode,
+            start_time_ns: start_ticks * NANOS_PER_TICK,
+            ..Identity::default()
+        };
+        Sighting::from(&ConnectRecord { connector, ..ConnectRecord::default() })
+    }
+
+    #[test]
+    fn a_peer_over_tcp_is_the_process_of_the_record_and_no_other_of_its_number() {
+        let inode = pidfd_inode(&pidfd::open(std::process::id()).unwrap()).unwrap();
+        let started = start_ticks(std::process::id()).unwrap();
+        for (inode, started) in [(inode, 0), (0, started)] {
+            let peer = Peer::from_tcp_record(tcp_record(inode, started), None).unwrap();
+            assert_eq!((peer.pid, peer.grade), (std::process::id(), Grade::Kernel));
+            assert_eq!(peer.pidfd().is_some(), inode != 0);
+        }
+        let other = Peer::from_tcp_record(tcp_record(inode + 1, started), None).unwrap_err();
+        assert!(matches!(other, Refusal::Gone { pid } if pid == std::process::id()), "{other}");
+        let other = Peer::from_tcp_record(tcp_record(0, started + 1), None).unwrap_err();
+        assert!(matches!(other, Refusal::ForeignRecord), "{other}");
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(Peer::of_tcp(&ours, None).unwrap().is_none(), "without hooks nobody is known");
     }
 }

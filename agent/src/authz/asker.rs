@@ -50,16 +50,16 @@ pub(super) struct Standing {
 }
 
 impl Asker {
-    /// Whoever connected to a TCP address: nobody is attested there.
-    pub(super) fn at(listener: SocketAddr) -> Self {
+    /// Whoever connected to a TCP address, where the kernel does not tell who did.
+    pub(super) fn unknown(listener: SocketAddr) -> Self {
         Self { listener: Some(listener), attested: None }
     }
 
-    /// Whoever connected to the socket.
-    pub(super) fn known(caller: Caller, callers: &Callers) -> Self {
+    /// Whoever connected to the socket, or to a TCP address where the kernel tells who did.
+    pub(super) fn known(caller: Caller, callers: &Callers, listener: Option<SocketAddr>) -> Self {
         let attested =
             Attested { caller, callers: callers.clone(), run: OnceCell::new(), standing: Mutex::default() };
-        Self { listener: None, attested: Some(attested) }
+        Self { listener, attested: Some(attested) }
     }
 
     /// The process, in words for a log.

@@ -66,7 +66,7 @@ struct Places {
     held: Mutex<HashMap<PlaceKey, usize>>,
 }
 
-/// A caller, and the address where it asks: nobody knows who asks there, so what one address may hold is no other's.
+/// A caller, and the address where it asks: what strangers of one address may hold is no other's.
 type PlaceKey = (CallerKey, Option<SocketAddr>);
 
 /// One caller's place among the connections; given back on drop.
@@ -154,7 +154,7 @@ impl Door {
         let peer = Peer::of(&socket.as_fd(), self.capture.as_deref(), self.minimum);
         let peer = peer.map_err(|refusal| self.refuse(&refusal.to_string())).ok()?;
         let place = self.place((peer.caller_key(), None))?;
-        let asker = Asker::known(self.callers.caller(peer), &self.callers);
+        let asker = Asker::known(self.callers.caller(peer), &self.callers, None);
         let socket = UnixSocket::new(socket).map_err(|error| self.refuse(&error.to_string())).ok()?;
         Some(self.connection(Socket::Unix(socket), asker, place))
     }
@@ -169,15 +169,27 @@ impl Door {
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((socket, _)) => {
-                    let _ = socket.set_nodelay(true);
-                    if let Some(place) = self.place((CallerKey::Unknown, Some(address))) {
-                        let connection = self.connection(Socket::Tcp(socket), Asker::at(address), place);
+                    if let Some(connection) = self.let_in_tcp(address, socket) {
                         connections.spawn(connection.serve(self.clone(), stop.clone()));
                     }
                 }
                 Err(error) => rest(&error).await,
             }
         }
+    }
+
+    /// Whom the kernel does not tell is let in as a stranger, since that is a sign of nothing; whose process is gone is not.
+    fn let_in_tcp(&self, address: SocketAddr, socket: TcpStream) -> Option<Connection> {
+        let _ = socket.set_nodelay(true);
+        let peer = Peer::of_tcp(&socket.as_fd(), self.capture.as_deref());
+        let peer = peer.map_err(|refusal| self.refuse(&refusal.to_string())).ok()?;
+        let key = peer.as_ref().map_or(CallerKey::Unknown, Peer::caller_key);
+        let place = self.place((key, Some(address)))?;
+        let asker = match peer {
+            Some(peer) => Asker::known(self.callers.caller(peer), &self.callers, Some(address)),
+            None => Asker::unknown(address),
+        };
+        Some(self.connection(Socket::Tcp(socket), asker, place))
     }
 
     fn connection(&self, socket: Socket, asker: Asker, place: Place) -> Connection {

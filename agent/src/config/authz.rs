@@ -155,6 +155,11 @@ impl Authz {
         addresses
     }
 
+    /// Whether somebody may ask over TCP.
+    pub fn has_listeners(&self) -> bool {
+        self.policies.iter().any(|policy| !policy.listeners.is_empty())
+    }
+
     /// Whether anything is served.
     pub fn is_on(&self) -> bool {
         !self.policies.is_empty()

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use toml::Value;
 use vouch_tests::{
     Agent, Bootstrap, Need, Settings, Upstream,
-    authz::{ask, header, is_allowed, metadata, question, question_of},
+    authz::{ask, header, is_allowed, question_of},
     envoy::Gate,
     eventually, grpc,
     http::Response,
@@ -108,31 +108,6 @@ fn envoys_of_each_kind_are_told_apart_by_the_address_where_they_ask() {
     let decided = gates.map(|gate| decided_by(&gate.get("/")));
 
     assert_eq!(decided, [Some("one".into()), Some("two".into()), Some("socket".into())]);
-}
-
-#[tokio::test]
-async fn nobody_is_attested_at_an_address_and_no_later_policy_is_tried() {
-    require!(Need::Agent, Need::Root);
-    let [one, two] = addresses();
-    let listener = |address: SocketAddr| ("listeners", Value::from(vec![address.to_string()]));
-    let anybody = Settings::new([entry_of_user(BACKEND, 0)]);
-    let agent = Agent::start(
-        anybody
-            .set("authz.timeout", "10s")
-            .policy_with("strict", &named("strict"), [listener(one), ("callers", vec![BACKEND].into())])
-            .policy_with("later", &named("later"), [listener(one)])
-            .policy_with("open", &named("open"), [listener(two)]),
-    );
-
-    let strict = ask(&grpc::channel_at(one), &question("/")).await.expect("an answer");
-    assert!(!is_allowed(&strict), "{strict:?}");
-    assert_eq!(metadata(&strict, "reason").as_deref(), Some("unattested"));
-    assert_eq!(checks(&agent, "", "denied", "unattested"), 1.0, "{}", agent.metrics());
-    let open = ask(&grpc::channel_at(two), &question("/")).await.expect("an answer");
-    assert_eq!(header(&open, "x-policy"), Some("open"));
-    // At the socket there is no policy, whoever asks.
-    let nobody = ask(&grpc::channel(&agent.authz_socket()), &question("/")).await.expect("an answer");
-    assert_eq!(metadata(&nobody, "reason").as_deref(), Some("no_policy"));
 }
 
 #[tokio::test]

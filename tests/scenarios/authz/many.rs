@@ -65,7 +65,7 @@ async fn connections_that_one_hoards_have_room_for_another() {
     let hoard: Vec<_> =
         (0..20).map(|_| UnixStream::connect(agent.authz_socket()).expect("it accepts")).collect();
     eventually("all but three quarters are closed", SOON, || {
-        (hoard.iter().filter(|connection| is_open(connection)).count() == 6).then_some(())
+        (hoard.iter().filter(is_open).count() == 6).then_some(())
     });
     let refused = || value(&agent.metrics(), "vouch_authz_connections_refused_total");
     assert_eq!((refused(), value(&agent.metrics(), "vouch_authz_connections")), (Some(14.0), Some(6.0)));

@@ -32,7 +32,7 @@ fn connections_that_two_hoard_have_room_for_a_third() {
     let all: Vec<_> = HOARDERS.iter().flat_map(|uid| hoard(*uid, &agent.socket(), 16)).collect();
     // The first has three quarters. For the second there was a little, and there still is for others.
     eventually("the hoarders have no more than they may", SOON, || {
-        (all.iter().filter(|socket| is_open(socket)).count() == 13).then_some(())
+        (all.iter().filter(is_open).count() == 13).then_some(())
     });
     eventually("the others are counted", SOON, || {
         (connections_shed(&agent, "connections_reserve") == 19.0).then_some(())
@@ -75,9 +75,7 @@ fn a_total_without_a_reserve_may_be_taken_by_one() {
             .set("limits.first_request_timeout", "1m"),
     );
     let all = hoard(HOARDERS[0], &agent.socket(), 20);
-    eventually("all are taken", SOON, || {
-        (all.iter().filter(|socket| is_open(socket)).count() == 16).then_some(())
-    });
+    eventually("all are taken", SOON, || (all.iter().filter(is_open).count() == 16).then_some(()));
     assert_eq!(connections_shed(&agent, "connections"), 4.0);
     std::thread::sleep(Duration::from_millis(10));
     drop(all);

@@ -80,7 +80,7 @@ fn request(path: &str) -> CheckRequest {
 }
 
 async fn ask(judge: &Judge, request: CheckRequest) -> (CheckResponse, Record) {
-    let response = judge.check(&Asker::at(address()), &request.encode_to_vec()).await.unwrap();
+    let response = judge.check(&Asker::unknown(address()), &request.encode_to_vec()).await.unwrap();
     let record = judge.records.get(decision(&response)).unwrap();
     (response, record)
 }
@@ -141,7 +141,7 @@ async fn a_question_that_cannot_be_read_is_told_so_and_nothing_else_is() {
 
 #[tokio::test]
 async fn a_call_without_a_question_is_judged_as_any_error_is() {
-    let (asker, why) = (Asker::at(address()), Status::out_of_range("too long"));
+    let (asker, why) = (Asker::unknown(address()), Status::out_of_range("too long"));
     let mut court = Court::new().with("p", ALWAYS, here);
     let judge = court.judge();
     let response = judge.unreadable(&asker, &why).unwrap();
@@ -159,10 +159,11 @@ async fn where_errors_are_errors_of_the_call_a_denial_is_none() {
     let mut court = Court::new().with("p", DATA_ONLY, here);
     court.settings.on_error = OnError::Grpc;
     let judge = court.judge();
-    let failed = judge.check(&Asker::at(address()), &request("/other").encode_to_vec()).await.unwrap_err();
+    let failed =
+        judge.check(&Asker::unknown(address()), &request("/other").encode_to_vec()).await.unwrap_err();
     assert_eq!(failed.code(), Code::Unknown);
     assert!(failed.message().contains("(decision "), "{}", failed.message());
-    let bad = judge.check(&Asker::at(address()), &request("/%zz").encode_to_vec()).await.unwrap();
+    let bad = judge.check(&Asker::unknown(address()), &request("/%zz").encode_to_vec()).await.unwrap();
     assert_eq!(code(&bad), DENIED);
 }
 

@@ -126,7 +126,8 @@ pub(super) fn try_hooks(plan: &Plan) -> Vec<Check> {
         )];
     }
     let bad = if hooks == Hooks::Require { Verdict::Fail } else { Verdict::Warn };
-    match Capture::attach(&Options { ring_bytes: RING_BYTES, ..Options::default() }) {
+    let tcp = plan.config.authz.has_listeners();
+    match Capture::attach(&Options { ring_bytes: RING_BYTES, tcp, ..Options::default() }) {
         Ok((capture, _events)) => {
             let off = capture.hooks().iter().filter_map(|hook| match &hook.state {
                 HookState::Attached => None,
