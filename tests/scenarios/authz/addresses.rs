@@ -125,7 +125,7 @@ async fn policies_logs_and_explanations_see_who_asks_over_tcp() {
     assert_eq!((&line["pid"], &line["listener"]), (&process::id().into(), &address.to_string().into()));
     let explained = agent.cli(None, &["explain", &id]);
     let text = String::from_utf8_lossy(&explained.stdout).into_owned();
-    assert!(text.contains(&process::id().to_string()) && text.contains(&address.to_string()), "{text}");
+    assert!(text.contains(&format!("asked by  pid {} at {address}\n", process::id())), "{text}");
     let hooks = agent.status()["hooks"].to_string();
     assert!(hooks.contains("connect_tcp4") && hooks.contains("establish_tcp"), "{hooks}");
 }

@@ -32,7 +32,7 @@ pub(super) fn write(answer: &Answer, out: &mut String) {
     }
 }
 
-/// What was decided first, and then everything that was asked and said.
+/// What was decided first, and then everything that was asked and said. Who asks is a stranger where nobody could tell.
 fn describe_check(check: &serde_json::Value, out: &mut String) {
     let text = |pointer: &str| {
         output::visible(check.pointer(pointer).and_then(|value| value.as_str()).unwrap_or("-"))
@@ -42,9 +42,9 @@ fn describe_check(check: &serde_json::Value, out: &mut String) {
     if text("/reason") != "policy" {
         line(out, "reason", &format!("{}: {}", text("/reason"), text("/error/message")));
     }
-    if let Some(pid) = check.get("pid") {
-        line(out, "asked by", &format!("pid {pid}"));
-    }
+    let listener = check.get("listener").map(|_| format!(" at {}", text("/listener"))).unwrap_or_default();
+    let asker = check.get("pid").map_or_else(|| "a stranger".to_owned(), |pid| format!("pid {pid}"));
+    line(out, "asked by", &format!("{asker}{listener}"));
     let http = "/input/attributes/request/http";
     let (method, path) = (text(&format!("{http}/method")), text(&format!("{http}/path")));
     line(out, "request", &format!("{method} {path}"));
