@@ -50,6 +50,11 @@ pub struct Choices {
 }
 
 impl Config {
+    /// Most connections of the public socket, and of authorization where it is served.
+    pub fn connections(&self) -> (usize, usize) {
+        (self.limits.connections, if self.authz.is_on() { self.authz.connections } else { 0 })
+    }
+
     /// Reads and checks a configuration file. Relative paths in it are relative to its directory.
     ///
     /// # Errors

@@ -99,12 +99,15 @@ fn process(node: &Node) -> Vec<Check> {
         false => ok("process", format!("capabilities: {}", names.join(" "))),
     });
     if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let wanted = node.config.limits.connections;
+        let (public, authz) = node.config.connections();
+        let wanted = public.saturating_add(authz);
         let enough = u64::try_from(wanted).unwrap_or(u64::MAX).saturating_mul(2) <= soft;
         let text = format!("{soft} descriptors, two for each of {wanted} connections");
         checks.push(match enough {
             true => ok("process", text),
-            false => warn("process", "W0724", text, "raise LimitNOFILE, or lower [limits] connections"),
+            false => {
+                warn("process", "W0724", text, "raise LimitNOFILE, or lower [limits] or [authz] connections")
+            }
         });
     }
     checks

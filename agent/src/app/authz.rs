@@ -4,7 +4,7 @@ use std::{net::TcpListener, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{cannot_listen, parts::Parts};
+use super::{cannot_listen, parts::Parts, services};
 use crate::{
     attestation::Grade,
     authz::{
@@ -34,7 +34,8 @@ pub(super) fn prepare(config: &Config) -> Result<Option<PreparedAuthz>, Problem>
     if !config.authz.is_on() {
         return Ok(None);
     }
-    let authz = Authz::open(settings(&config.authz)?)?;
+    let (_, connections) = services::connections(config);
+    let authz = Authz::open(settings(&config.authz, connections)?)?;
     let (mut listeners, mut bound) = (Listeners::default(), None);
     if let Some(path) = &config.authz.socket {
         let (listener, socket) = front::bind(path, 0o777, false)?;
@@ -71,11 +72,11 @@ impl PreparedAuthz {
     }
 }
 
-fn settings(authz: &config::Authz) -> Result<Settings, Problem> {
+fn settings(authz: &config::Authz, connections: usize) -> Result<Settings, Problem> {
     Ok(Settings {
         request: authz.request,
         body_depth: authz.body_depth,
-        connections: authz.connections,
+        connections,
         on_error: match authz.errors {
             PolicyErrors::Deny => OnError::Deny,
             PolicyErrors::Grpc => OnError::Grpc,

@@ -53,6 +53,7 @@ pub fn prepare(config: Config) -> Result<Prepared, Problem> {
         Ok(limit) => tracing::debug!(limit, "descriptors"),
         Err(error) => tracing::warn!(%error, "the limit of descriptors stays as it is (W0722)"),
     }
+    super::services::warn_of_few_descriptors(&config);
     let Attached { capture, capture_problem, unpinned } = attach(&config)?;
     check_grade(&config, capture.as_ref().map(|(capture, _)| capture))?;
     let authority = Authority::open(authority(&config), SystemTime::now())?;

@@ -87,7 +87,7 @@ pub(super) fn minimum(config: &Config) -> Grade {
 pub(super) fn limits(config: &Config) -> Limits {
     let limits = &config.limits;
     Limits {
-        connections: connections(limits.connections),
+        connections: connections(config).0,
         connections_per_caller: limits.connections_per_caller,
         connects_per_second: limits.connects_per_second,
         flooded_queue: limits.flooded_queue,
@@ -109,30 +109,38 @@ pub(super) fn limits(config: &Config) -> Limits {
     }
 }
 
-/// As many as are configured, or as descriptors allow: their limit has been raised as far as it goes.
-fn connections(configured: usize) -> usize {
-    let descriptors = match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok((soft, _)) => usize::try_from(soft).unwrap_or(usize::MAX),
+/// Connections of the public socket and of authorization: as many as are configured, or as descriptors allow. Their limit has
+/// been raised as far as it goes.
+pub(super) fn connections(config: &Config) -> (usize, usize) {
+    let configured = config.connections();
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, _)) => connections_within(usize::try_from(soft).unwrap_or(usize::MAX), configured),
         Err(error) => {
             tracing::warn!(%error, "the limit of descriptors cannot be read (W0723)");
-            return configured;
+            configured
         }
-    };
-    let connections = configured.min(connections_within(descriptors));
-    if connections < configured {
-        tracing::warn!(
-            configured,
-            connections,
-            descriptors,
-            "descriptors allow fewer connections than [limits] connections: raise LimitNOFILE (W0724)"
-        );
     }
-    connections
 }
 
-/// Each connection is a socket and its peer's pidfd. One, where descriptors are fewer than the agent itself needs.
-fn connections_within(descriptors: usize) -> usize {
-    (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).max(1)
+/// Says so when there are fewer than are configured.
+pub(super) fn warn_of_few_descriptors(config: &Config) {
+    let (configured, allowed) = (config.connections(), connections(config));
+    if allowed != configured {
+        tracing::warn!(
+            ?configured,
+            ?allowed,
+            "descriptors allow fewer connections than [limits] and [authz] connections: raise LimitNOFILE (W0724)"
+        );
+    }
+}
+
+/// Each connection is a socket and its peer's pidfd. Where descriptors do not suffice for all, those of authorization come
+/// first, up to half: they are few, and an Envoy behind each. One of each is left where descriptors are fewer than the
+/// agent itself needs.
+fn connections_within(descriptors: usize, (public, authz): (usize, usize)) -> (usize, usize) {
+    let most = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+    let authz = authz.min((most / 2).max(most.saturating_sub(public)).max(1));
+    (public.min(most.saturating_sub(authz)).max(1), authz)
 }
 
 pub(super) fn sds(config: &Config) -> Sds {
@@ -255,12 +263,29 @@ mod tests {
 
     #[test]
     fn connections_never_need_more_descriptors_than_there_are() {
-        assert_eq!(connections_within(20_000), 9_872);
-        assert_eq!(connections_within(1024), 384);
-        assert_eq!(connections_within(257), 1);
-        assert_eq!(connections_within(0), 1);
-        for descriptors in 258..70_000 {
-            assert!(2 * connections_within(descriptors) + RESERVED_DESCRIPTORS <= descriptors);
+        let all = usize::MAX / 4;
+        assert_eq!(connections_within(20_000, (all, 0)), (9_872, 0));
+        assert_eq!(connections_within(1024, (all, 0)), (384, 0));
+        assert_eq!(connections_within(257, (all, all)), (1, 1));
+        assert_eq!(connections_within(0, (all, 0)), (1, 0));
+        for descriptors in 260..70_000 {
+            for wanted in [(all, 0), (all, all), (8_192, 1_024), (100, 50)] {
+                let (public, authz) = connections_within(descriptors, wanted);
+                assert!(
+                    2 * (public + authz) + RESERVED_DESCRIPTORS <= descriptors,
+                    "{descriptors}: {wanted:?}"
+                );
+                assert!(public >= 1 && public <= wanted.0 && authz <= wanted.1);
+            }
         }
+    }
+
+    #[test]
+    fn connections_of_authorization_are_counted_with_those_of_the_public_socket() {
+        assert_eq!(connections_within(20_000, (8_192, 1_024)), (8_192, 1_024), "there is room for all");
+        assert_eq!(connections_within(8_448, (8_192, 1_024)), (3_072, 1_024), "those of authorization first");
+        assert_eq!(connections_within(2_256, (8_192, 1_024)), (500, 500), "up to half");
+        assert_eq!(connections_within(2_256, (100, 1_024)), (100, 900), "or what the others leave");
+        assert_eq!(connections_within(260, (8_192, 1_024)), (1, 1));
     }
 }

@@ -38,7 +38,8 @@ pub(super) fn look(plan: &Plan) -> Vec<Check> {
         }
     }
     checks.extend(entries(plan));
-    checks.push(descriptors(plan.config.limits.connections));
+    let (public, authz) = plan.config.connections();
+    checks.push(descriptors(public.saturating_add(authz)));
     checks
 }
 
@@ -148,7 +149,12 @@ fn descriptors(connections: usize) -> Check {
     let text = format!("{hard} descriptors, two for each of {connections} connections");
     match u64::try_from(connections).unwrap_or(u64::MAX).saturating_mul(2) <= hard {
         true => Check::ok("process", text),
-        false => Check::warn("process", "W0724", text, "raise LimitNOFILE, or lower [limits] connections"),
+        false => Check::warn(
+            "process",
+            "W0724",
+            text,
+            "raise LimitNOFILE, or lower [limits] or [authz] connections",
+        ),
     }
 }
 
