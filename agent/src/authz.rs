@@ -69,7 +69,7 @@ impl Authz {
     /// E0906 when the decision log cannot be opened.
     pub fn open(settings: Settings) -> Result<Self, Problem> {
         let (settings, metrics) = (Arc::new(settings), Metrics::default());
-        let mask = Mask::new(&settings.masked_headers);
+        let mask = Mask::new(&settings.masked_headers, &settings.masked_fields);
         let log = settings.decision_log.as_ref();
         let log = log.map(|path| DecisionLog::open(path, mask.clone(), metrics.clone())).transpose()?;
         let policies = Policies::open(&settings, metrics.clone());

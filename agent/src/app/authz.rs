@@ -87,6 +87,7 @@ fn settings(authz: &config::Authz, connections: usize) -> Result<Settings, Probl
         },
         decision_log: authz.decision_log.clone(),
         masked_headers: authz.masked_headers.clone(),
+        masked_fields: authz.masked_fields.clone(),
         remembered: authz.remembered,
         policies: authz.policies.iter().map(|one| policy(authz, one)).collect::<Result<_, _>>()?,
     })

@@ -8,6 +8,8 @@
 //! Built value by value out of the message, without text in between. A body of gRPC stays unparsed (null): there is no
 //! setting that names descriptors of its messages.
 
+use std::borrow::Cow;
+
 use regorus::Value;
 use vouch_proto::envoy::service::auth::v3::{AttributeContext, attribute_context::HttpRequest};
 
@@ -50,8 +52,9 @@ pub enum BadRequest {
     Semicolon(Part),
     #[error("more than {max} parameters in the {0}", max = query::MAX_PARAMETERS)]
     TooManyParameters(Part),
-    #[error("content-length {0:?} is not a number")]
-    ContentLength(String),
+    /// Errors show no value of a header.
+    #[error("content-length is not a number")]
+    ContentLength,
     #[error("JSON, byte {at}: {fault}")]
     Json { at: usize, fault: JsonFault },
     #[error("content-type cannot be read: {0}")]
@@ -154,6 +157,11 @@ fn document_with(
     }
     fields.put(keys.version.clone(), keys.version_value.clone());
     Ok(fields.into_value())
+}
+
+/// The name of a parameter as `parsed_query` has it; as it is written where an escape in it is none.
+pub(super) fn name_of_parameter(written: &str) -> Cow<'_, str> {
+    escape::unescape(written.as_bytes(), escape::Plus::Space, Part::Query).unwrap_or(Cow::Borrowed(written))
 }
 
 fn parsed_body(http: Option<&HttpRequest>, options: &InputOptions) -> Result<body::Body, BadRequest> {

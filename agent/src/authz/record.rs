@@ -94,7 +94,7 @@ impl Record {
             add("result", mask.result(result));
         }
         if !self.error.is_empty() {
-            add("error", json!({ "message": self.error }));
+            add("error", json!({ "message": mask.error(&self.error) }));
         }
         if let Some(pid) = self.pid {
             add("pid", json!(pid));
@@ -102,6 +102,7 @@ impl Record {
         if let Some(listener) = self.listener {
             add("listener", json!(listener.to_string()));
         }
+        mask.cover_fields(&mut event);
         event
     }
 }

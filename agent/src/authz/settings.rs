@@ -19,6 +19,8 @@ pub struct Settings {
     pub decision_log: Option<PathBuf>,
     /// Lower case; beside the usual headers of credentials.
     pub masked_headers: Vec<String>,
+    /// JSON pointers into an event of the decision log, below `/input` or `/result`.
+    pub masked_fields: Vec<String>,
     /// Decisions that are remembered with what was asked.
     pub remembered: usize,
     pub policies: Vec<PolicySettings>,

@@ -55,6 +55,9 @@ pub(super) struct RawAuthz {
     /// Headers whose values no log and no explanation shows, beside authorization, cookie, proxy-authorization and
     /// set-cookie. Default: [].
     pub(super) masked_headers: Setting<Vec<Spanned<String>>>,
+    /// Further parts of a decision that no log and no explanation shows, as JSON pointers that begin with /input or /result,
+    /// such as "/input/attributes/metadataContext". Default: [].
+    pub(super) masked_fields: Setting<Vec<Spanned<String>>>,
     /// Decisions that `vouch explain` and `vouch policy eval` remember with what was asked. Default: 256.
     pub(super) remembered: Setting<i64>,
     /// The first whose conditions all hold decides; where none does, the answer is no.
@@ -103,6 +106,8 @@ pub struct Authz {
     pub decision_log: Option<PathBuf>,
     /// Lower case.
     pub masked_headers: Vec<String>,
+    /// JSON pointers, below `/input` or `/result`.
+    pub masked_fields: Vec<String>,
     pub remembered: usize,
     pub policies: Vec<Policy>,
 }
@@ -198,6 +203,7 @@ impl Checker<'_> {
             )?,
             decision_log: path_or_off("decision_log", &or(&raw.decision_log, OFF))?,
             masked_headers: self.masked_headers(&raw.masked_headers)?,
+            masked_fields: self.masked_fields(&raw.masked_fields)?,
             remembered: self.count("remembered", &raw.remembered, 256)?,
             policies: self.policies(&raw.policies, socket.get_ref() == OFF)?,
         })
@@ -206,6 +212,18 @@ impl Checker<'_> {
     fn masked_headers(&self, setting: &Setting<Vec<Spanned<String>>>) -> Result<Vec<String>, Problem> {
         let list = self.list("masked_headers", setting)?;
         Ok(list.iter().map(|name| name.get_ref().to_ascii_lowercase()).collect())
+    }
+
+    fn masked_fields(&self, setting: &Setting<Vec<Spanned<String>>>) -> Result<Vec<String>, Problem> {
+        let pointer = |text: &Spanned<String>| {
+            match is_pointer_into_a_decision(text.get_ref()) {
+            true => Ok(text.get_ref().clone()),
+            false => Err(self
+                .problem("E0107", "`masked_fields` takes JSON pointers that begin with /input or /result", text)
+                .fix("write such as \"/input/attributes/metadataContext\"; in a name ~1 is a slash and ~0 a tilde")),
+        }
+        };
+        self.list("masked_fields", setting)?.iter().map(pointer).collect()
     }
 
     fn policies(&self, raw: &[RawPolicy], without_socket: bool) -> Result<Vec<Policy>, Problem> {
@@ -315,6 +333,15 @@ impl Checker<'_> {
     }
 }
 
+/// Source: RFC 6901 §3. A name that is empty is taken for a slip.
+fn is_pointer_into_a_decision(text: &str) -> bool {
+    let Some(below) = text.strip_prefix('/') else { return false };
+    let mut names = below.split('/');
+    let is_name =
+        |name: &str| !name.is_empty() && name.split('~').skip(1).all(|escape| escape.starts_with(['0', '1']));
+    matches!(names.next(), Some("input" | "result")) && names.all(is_name)
+}
+
 impl Page {
     pub(super) fn authz(&mut self, authz: &Authz) {
         let or_off = |path_: &Option<PathBuf>| path_.as_ref().map_or_else(|| quoted(OFF), |set| path(set));
@@ -330,6 +357,7 @@ impl Page {
         self.key("header_append", word(HEADER_APPENDS, authz.header_append));
         self.key("decision_log", or_off(&authz.decision_log));
         self.key("masked_headers", texts(&authz.masked_headers));
+        self.key("masked_fields", texts(&authz.masked_fields));
         self.key("remembered", authz.remembered);
         authz.policies.iter().for_each(|policy| self.policy(policy));
     }

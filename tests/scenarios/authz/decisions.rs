@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 use vouch_tests::{
     Agent, Need,
-    authz::{ask, attributes, http, metadata, question},
+    authz::{ask, attributes, http, metadata, question_of},
     eventually, grpc,
     metrics::value,
     require, schema,
@@ -29,6 +29,12 @@ allow := {
 } if input.parsed_path == ["open"]
 
 allow := {"allowed": false, "http_status": 404} if input.parsed_path == ["closed"]
+
+# One key with two values: an error that names the key.
+allow := {"allowed": true, "seen": {secret: value | some value in [1, 2]}} if {
+    input.parsed_path == ["torn"]
+    secret := input.attributes.request.http.headers.authorization
+}
 "#;
 
 struct Stage {
@@ -42,6 +48,7 @@ impl Stage {
             settings()
                 .set("authz.decision_log", "decisions.jsonl")
                 .set("authz.masked_headers", vec!["X-Api-Key"])
+                .set("authz.masked_fields", vec!["/input/attributes/contextExtensions/pass", "/input/none/0"])
                 .policy("doors", &rego(RULES)),
         );
         let channel = grpc::channel(&agent.authz_socket());
@@ -54,13 +61,16 @@ impl Stage {
 
     /// Asks about `path` with secrets in all places where they are, and gives the decision's id.
     async fn decide(&self, path: &str) -> String {
-        let mut question = question(path);
+        let target = format!("{path}?token={SECRET}&page=2");
+        let mut question = question_of("doors", &target);
+        attributes(&mut question).context_extensions.insert("pass".into(), SECRET.into());
         let principal = "spiffe://example.org/web";
         attributes(&mut question).source.get_or_insert_default().principal = principal.into();
         let request = http(&mut question);
         for name in ["authorization", "cookie", "proxy-authorization", "x-api-key"] {
             request.headers.insert(name.into(), SECRET.into());
         }
+        request.headers.insert(":path".into(), target);
         request.headers.insert("content-type".into(), "application/json".into());
         request.headers.insert("user-agent".into(), "curl".into());
         request.body = format!("{{\"password\": \"{SECRET}\"}}");
@@ -92,14 +102,18 @@ fn events(log: &Path, count: usize) -> Vec<Value> {
 async fn the_log_says_what_was_decided_and_keeps_secrets() {
     require!(Need::Agent, Need::Root);
     let stage = Stage::set();
-    let ids = [stage.decide("/open").await, stage.decide("/closed").await, stage.decide("/lost").await];
-    let events = events(&stage.log(), 3);
+    let mut ids = Vec::new();
+    for path in ["/open", "/closed", "/lost", "/torn"] {
+        ids.push(stage.decide(path).await);
+    }
+    let events = events(&stage.log(), 4);
     let mode = fs::metadata(stage.log()).expect("the log is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     for (event, (id, answer, reason)) in events.iter().zip([
         (&ids[0], "allowed", "policy"),
         (&ids[1], "denied", "policy"),
         (&ids[2], "denied", "undefined"),
+        (&ids[3], "denied", "conflict"),
     ]) {
         assert_eq!((&event["decision_id"], &event["answer"]), (&json!(id), &json!(answer)), "{event:#}");
         assert_eq!((&event["reason"], &event["policy"]), (&json!(reason), &json!("doors")));
@@ -109,8 +123,18 @@ async fn the_log_says_what_was_decided_and_keeps_secrets() {
         assert_eq!(input["attributes"]["request"]["http"]["headers"]["x-api-key"], "***", "{event:#}");
         assert_eq!(input["attributes"]["request"]["http"]["headers"]["user-agent"], "curl");
         assert_eq!(input["parsed_body"], "***");
-        assert_eq!(event.get("error").is_some(), reason == "undefined");
+        assert_eq!(input["parsed_query"], json!({"page": ["2"], "token": "***"}));
+        let path = input["attributes"]["request"]["http"]["path"].as_str().expect("a path");
+        assert!(path.ends_with("?token=***&page=2"), "{path}");
+        assert_eq!(
+            input["attributes"]["contextExtensions"],
+            json!({"pass": "***", "service": "doors"}),
+            "{event:#}"
+        );
+        assert_eq!(event.get("error").is_some(), reason != "policy");
     }
+    let torn = events[3]["error"]["message"].as_str().expect("an error says what it is");
+    assert!(torn.contains("value for key `***`"), "{torn}");
     assert_eq!(events[0]["result"]["headers"], json!({"authorization": "***", "x-user": "alice"}));
 }
 

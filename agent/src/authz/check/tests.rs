@@ -28,6 +28,7 @@ impl Court {
             header_append: HeaderAppend::Unset,
             decision_log: None,
             masked_headers: vec![],
+            masked_fields: vec![],
             remembered: 64,
             policies: vec![],
         };

@@ -76,7 +76,6 @@ pub(super) fn parse(http: &HttpRequest, depth: usize) -> Result<Body, BadRequest
 
 /// Whether a body of `content_length` is more than the `received` bytes. -1 says nothing.
 fn is_longer(content_length: &str, received: usize) -> Result<bool, BadRequest> {
-    let length: i64 =
-        content_length.parse().map_err(|_| BadRequest::ContentLength(content_length.to_owned()))?;
+    let length: i64 = content_length.parse().map_err(|_| BadRequest::ContentLength)?;
     Ok(u64::try_from(length).is_ok_and(|length| length > received as u64))
 }

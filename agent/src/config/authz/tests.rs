@@ -18,7 +18,7 @@ const POLICY: &str = "[[authz.policies]]\nname = \"p\"\nfiles = [\"p.rego\"]\n";
 fn a_policy_of_authorization_is_read_and_shown() {
     let text = "[authz]\nsocket = \"off\"\nrequest = \"1KiB\"\nbody_depth = 7\ntimeout = \"1ms\"\nconnections = 3\n\
         policy_size = \"2KiB\"\ndata_size = \"3KiB\"\nerrors = \"grpc\"\nheader_append = \"overwrite\"\n\
-        decision_log = \"d.jsonl\"\nmasked_headers = [\"X-Opa-Secret\"]\nremembered = 9\n\
+        decision_log = \"d.jsonl\"\nmasked_headers = [\"X-Opa-Secret\"]\nmasked_fields = [\"/input/a~1b/0\", \"/result\"]\nremembered = 9\n\
         [[authz.policies]]\nname = \"ec-backend\"\nfiles = [\"ec.rego\", \"/data.json\"]\npath = \"a/b\"\n\
         callers = [\"spiffe://example.org/ec-backend\"]\nlisteners = [\"127.0.1.2:20000\", \"[::1]:20000\"]\n\
         context_extensions = { service = \"ec \\\"x\\\"\" }\nxfcc = \"sanitize_set\"\nspiffe = false\n\
@@ -30,6 +30,7 @@ fn a_policy_of_authorization_is_read_and_shown() {
     assert_eq!(authz.decision_log.as_deref(), Some(Path::new("/etc/vouch/d.jsonl")));
     assert_eq!((authz.header_append, authz.timeout), (HeaderAppend::Overwrite, Duration::from_millis(1)));
     assert_eq!(authz.masked_headers, ["x-opa-secret"]);
+    assert_eq!(authz.masked_fields, ["/input/a~1b/0", "/result"]);
     let policy = &authz.policies[0];
     assert_eq!(policy.files, [Path::new("/etc/vouch/ec.rego"), Path::new("/data.json")]);
     assert_eq!((&*policy.path, policy.xfcc), ("a/b", XfccMeaning::SanitizeSet));
@@ -62,4 +63,24 @@ fn a_policy_that_cannot_be_served_is_refused() {
         assert_eq!(with(&rest).expect_err(&rest).code, expected, "{rest}");
     }
     assert!(with(&format!("{POLICY}listeners = [\"127.3.2.1:9191\"]")).is_ok());
+}
+
+#[test]
+fn a_masked_field_is_a_pointer_into_what_was_asked_or_said() {
+    for bad in [
+        "",
+        "input/a",
+        "/",
+        "/policy",
+        "/inputs",
+        "/input/",
+        "/input//a",
+        "/input/a~",
+        "/result/a~2b",
+        "/error/message",
+    ] {
+        let refused = with(&format!("[authz]\nmasked_fields = [\"{bad}\"]")).unwrap_err();
+        assert_eq!(refused.code, "E0107", "{bad}");
+        assert!(refused.fix.is_some_and(|fix| fix.contains("/input/attributes/metadataContext")), "{bad}");
+    }
 }

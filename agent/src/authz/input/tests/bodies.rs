@@ -100,7 +100,7 @@ fn a_content_length_that_is_no_number_is_a_bad_request() {
     for (content_type, body) in [(JSON, "[]"), (FORM, "a=b"), (MULTIPART, PARTS)] {
         for length in ["x", "", "1.0", "0x1", "3,3", " 3", "9223372036854775808"] {
             let error = parsed(with_body(content_type, body, &[("content-length", length)]));
-            assert_eq!(error, Err(BadRequest::ContentLength(length.into())), "{content_type}");
+            assert_eq!(error, Err(BadRequest::ContentLength), "{content_type}");
         }
         assert!(parsed(with_body(content_type, body, &[("content-length", "+3")])).is_ok());
     }
