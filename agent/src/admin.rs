@@ -192,6 +192,8 @@ fn policies(node: &Node) -> Vec<Policy> {
             revision: revision.unwrap_or_default(),
             loaded_at: at.map_or(0, seconds),
             dry_run: policy.dry_run,
+            warnings: u32::try_from(policy.warnings.len()).unwrap_or(u32::MAX),
+            first_warning: policy.warnings.into_iter().next().unwrap_or_default(),
         }
     };
     node.authz.iter().flat_map(Authz::policies).map(shown).collect()

@@ -42,6 +42,8 @@ pub struct PolicyStatus {
     pub loaded: Option<(String, SystemTime)>,
     /// Why what the files say now is not what decides.
     pub problem: Option<Arc<Problem>>,
+    /// What is doubtful in what decides (W0905), each with its place.
+    pub warnings: Vec<String>,
     pub dry_run: bool,
 }
 
@@ -82,11 +84,16 @@ impl Policies {
     }
 
     pub(super) fn status(&self) -> Vec<PolicyStatus> {
-        let status = |policy: &Arc<Policy>| PolicyStatus {
-            name: policy.settings.name.clone(),
-            loaded: policy.current().map(|loaded| (loaded.decider.revision.clone(), loaded.at)),
-            problem: policy.problem(),
-            dry_run: policy.settings.dry_run,
+        let status = |policy: &Arc<Policy>| {
+            let current = policy.current();
+            let warnings = current.iter().flat_map(|loaded| loaded.rego.warnings());
+            PolicyStatus {
+                name: policy.settings.name.clone(),
+                warnings: warnings.map(ToString::to_string).collect(),
+                loaded: current.map(|loaded| (loaded.decider.revision.clone(), loaded.at)),
+                problem: policy.problem(),
+                dry_run: policy.settings.dry_run,
+            }
         };
         self.all.iter().map(status).collect()
     }

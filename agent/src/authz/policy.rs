@@ -270,3 +270,6 @@ impl Policy {
 /// The choice rests on who asks, and nobody can say who does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unattested;
+
+#[cfg(test)]
+mod tests;

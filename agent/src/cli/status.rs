@@ -97,6 +97,9 @@ fn describe(seen: &StatusResponse, out: &mut String) {
     }
     for policy in &seen.policies {
         line("policy", describe_policy(policy));
+        if policy.warnings > 0 {
+            line("", describe_warnings(policy));
+        }
     }
     if !seen.facts.is_empty() {
         out.push_str("Problems\n");
@@ -116,6 +119,15 @@ fn describe_policy(policy: &Policy) -> String {
         None => "not loaded: all that it is asked is denied".to_owned(),
     };
     format!("{}  {loaded}{dry_run}", policy.name)
+}
+
+/// How many there are, and the first: the log and `vouch policy check` have all of them.
+fn describe_warnings(policy: &Policy) -> String {
+    let first = policy.first_warning.lines().next().unwrap_or_default();
+    match policy.warnings {
+        1 => format!("warning: {first} (W0905)"),
+        many => format!("{many} warnings, the first: {first} (W0905)"),
+    }
 }
 
 fn as_json(seen: &StatusResponse) -> serde_json::Value {
@@ -147,6 +159,7 @@ fn as_json(seen: &StatusResponse) -> serde_json::Value {
         "sockets": seen.sockets,
         "policies": seen.policies.iter().map(|policy| json!({
             "name": policy.name, "revision": policy.revision, "loaded_at": policy.loaded_at, "dry_run": policy.dry_run,
+            "warnings": policy.warnings, "first_warning": policy.first_warning,
         })).collect::<Vec<_>>(),
         "facts": facts(&seen.facts),
     })

@@ -75,7 +75,7 @@ async fn what_cannot_be_judged_rightly_is_refused_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_that_is_missing_is_nothing_and_the_log_says_so() {
+async fn a_document_that_is_missing_is_nothing_and_log_and_status_say_so() {
     require!(Need::Agent, Need::Root);
     let by_role = rego("allow if data.roles[input.attributes.request.http.method] == \"reader\"");
     let mut agent = Agent::start(with(with(settings(), "good", &named("good")), "missing", &by_role));
@@ -87,6 +87,15 @@ async fn a_document_that_is_missing_is_nothing_and_the_log_says_so() {
         line.contains("W0905") && line.contains("missing.rego:5:") && line.contains("data.roles")
     };
     assert!(log.lines().any(told), "{log}");
+    let status = agent.status();
+    let warnings = |policy: usize| status["policies"][policy]["warnings"].as_u64();
+    assert_eq!((warnings(0), warnings(1)), (Some(0), Some(1)), "{status:#}");
+    let first = status["policies"][1]["first_warning"].as_str().expect("text");
+    assert!(first.contains("missing.rego:5:") && first.contains("data.roles"), "{first}");
+    let page = String::from_utf8_lossy(&agent.cli(None, &["status"]).stdout).into_owned();
+    let told =
+        |line: &str| line.contains("warning: ") && line.contains("data.roles") && line.ends_with("(W0905)");
+    assert_eq!(page.lines().filter(|line| told(line)).count(), 1, "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
