@@ -17,7 +17,7 @@ const XFCC: &str = "x-forwarded-client-cert";
 /// }
 /// ```
 ///
-/// `source` and `destination` are of the certificates that Envoy verified. x-forwarded-client-cert is a claim of whoever
+/// `source` and `destination` are of the certificates that Envoy names, and verified if it is told to. x-forwarded-client-cert is a claim of whoever
 /// sent the request, unless `xfcc_is_sanitized`: then it names the source where Envoy named none. `caller` is the Envoy
 /// that asks, as the kernel attested it. What is not known is not there.
 pub(super) fn document(

@@ -6,6 +6,7 @@ use std::{
     process,
 };
 
+use nix::sys::signal::Signal;
 use serde_json::Value as Json;
 use toml::Value;
 use vouch_tests::{
@@ -23,6 +24,7 @@ use vouch_tests::{
 };
 
 use super::{SOON, checks, named, rego};
+use crate::kernel_capture::stage::Programs;
 
 const BACKEND: &str = "spiffe://example.org/backend";
 const FRONTEND: &str = "spiffe://example.org/frontend";
@@ -164,6 +166,31 @@ async fn a_user_whom_a_policy_does_not_name_does_not_get_it_over_tcp() {
     let reason = metadata(&stranger, "reason").expect("a denial has a reason");
     assert!(["no_policy", "unattested"].contains(&reason.as_str()), "{reason}");
     assert_eq!(checks(&agent, "strict", "allowed", "policy"), 1.0, "{}", agent.metrics());
+}
+
+/// The agent accepts the connection when its maker has ended and another process has it.
+#[test]
+fn a_connection_whose_maker_has_ended_is_refused() {
+    require!(Need::Agent, Need::ConnectHook);
+    let address = address();
+    let mut agent = Agent::start(settings().policy_with("all", &named("all"), [at(address)]));
+    let programs = Programs::new();
+    let mark = programs.dir.path().join("over");
+    agent.process().signal(Signal::SIGSTOP);
+    let (target, over) = (format!("tcp:{address}"), mark.to_str().expect("text"));
+    let mut maker = programs.actor("maker", &["connect", &target, "fork", "2", "await", over]);
+    let ended = maker.child.wait().expect("our own child");
+    agent.process().signal(Signal::SIGCONT);
+    assert!(ended.success(), "{ended}");
+
+    let log = agent.dir().join("agent.log");
+    let refused = format!("process {} is gone", maker.child.id());
+    eventually("it is refused", SOON, || {
+        std::fs::read_to_string(&log).ok()?.lines().any(|line| line.contains(&refused)).then_some(())
+    });
+    std::fs::write(&mark, "").expect("it can be written");
+    let refused = value(&agent.metrics(), "vouch_authz_connections_refused_total");
+    assert_eq!((refused, value(&agent.metrics(), "vouch_authz_connections")), (Some(1.0), Some(0.0)));
 }
 
 #[tokio::test]
