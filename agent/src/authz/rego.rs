@@ -12,6 +12,7 @@ mod fault;
 mod gate;
 mod index;
 mod latch;
+mod machine;
 mod parse;
 mod policy;
 mod program;
@@ -28,6 +29,7 @@ use std::time::Duration;
 pub use entrypoint::{BadEntrypoint, Entrypoint};
 pub use explain::{Explanation, Reached};
 pub use fault::Fault;
+pub use machine::Difference;
 pub use policy::{EvalError, Policy};
 pub use trial::{Outcome, TestResult};
 

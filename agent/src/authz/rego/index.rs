@@ -138,6 +138,11 @@ impl Index {
         Ok(self.otherwise.clone())
     }
 
+    /// What the rule is when no body holds.
+    pub(super) fn otherwise(&self) -> &Value {
+        &self.otherwise
+    }
+
     fn candidates(&self, input: &Value) -> Bodies {
         let mut left = Bodies::all(self.bodies.len());
         for column in &self.columns {

@@ -16,7 +16,9 @@ use super::{
     explain::{self, Extent},
     gate,
     index::{Index, Left},
-    latch, parse,
+    latch,
+    machine::{Difference, Machine},
+    parse,
     program::{Kind, Program},
     reads, rewrite,
     trial::{self, Trial},
@@ -30,6 +32,7 @@ pub struct Policy {
     /// Engines that have evaluated before and are free.
     spares: Mutex<Vec<Engine>>,
     index: Option<Index>,
+    machine: Option<Machine>,
     reads: Parts,
     pub(super) query: Query,
     pub(super) time: Duration,
@@ -146,8 +149,12 @@ impl Policy {
             Query::Rule(_) => Index::new(&program, entrypoint.parts()),
             Query::Document(_) => None,
         };
-        let (spares, reads) = (Mutex::default(), reads::of(&program));
-        Ok(Self { engine, spares, index, reads, query, time: limits.time, warnings, trials, extents })
+        let machine = match &query {
+            Query::Rule(_) => Machine::new(&engine, &program, &documents, entrypoint.parts(), limits),
+            Query::Document(_) => None,
+        };
+        let (spares, reads, time) = (Mutex::default(), reads::of(&program), limits.time);
+        Ok(Self { engine, spares, index, machine, reads, query, time, warnings, trials, extents })
     }
 
     /// Remarks on a policy that is loaded all the same, by place.
@@ -165,19 +172,94 @@ impl Policy {
     /// # Errors
     /// See [`EvalError`]; takes no longer than [`Limits::time`] and the built-in function that is running by then.
     pub fn evaluate(&self, input: Value) -> Result<Value, EvalError> {
-        let Some(index) = &self.index else { return self.evaluate_whole(input) };
-        match index.narrow(&input) {
-            Left::Nothing(value) => Ok(value),
-            Left::Few(bodies) => self.with_engine(input, |engine| {
-                index.evaluate(engine, &bodies).map_err(|message| of_engine(&message))
-            }),
-            Left::Many => self.evaluate_whole(input),
+        let left = match &self.index {
+            Some(index) => index.narrow(&input),
+            None => Left::Many,
+        };
+        let bodies = match left {
+            Left::Nothing(value) => return Ok(value),
+            Left::Few(bodies) => Some(bodies),
+            Left::Many => None,
+        };
+        match self.machine.as_ref().filter(|machine| machine.can_evaluate(bodies.as_deref())) {
+            Some(machine) => self.by_machine(machine, input, bodies.as_deref()),
+            None => self.by_engine(input, bodies.as_deref()),
         }
     }
 
-    /// The decision without the index.
+    /// Whether a machine decides.
+    pub fn has_machine(&self) -> bool {
+        self.machine.as_ref().is_some_and(Machine::is_on)
+    }
+
+    /// Says where it is reported that the machine differs from the engine, which happens once at most.
+    pub fn report_difference(&self, report: impl Fn(&Difference) + Send + Sync + 'static) {
+        if let Some(machine) = &self.machine {
+            machine.report_to(Box::new(report));
+        }
+    }
+
+    /// The decision without index and machine.
+    #[cfg(test)]
     pub(super) fn evaluate_whole(&self, input: Value) -> Result<Value, EvalError> {
-        self.with_engine(input, |engine| ask(engine, &self.query))
+        self.by_engine(input, None)
+    }
+
+    /// What the machine does not know, and a sample of what it does, the engine decides in the time that is left.
+    fn by_machine(
+        &self,
+        machine: &Machine,
+        input: Value,
+        bodies: Option<&[usize]>,
+    ) -> Result<Value, EvalError> {
+        let start = Instant::now();
+        let is_sample = machine.is_sample();
+        let quick = Self::within(self.time, || {
+            let value = machine.evaluate(input.clone(), bodies)?;
+            Ok(self.or_else_value(value, bodies))
+        });
+        let is_known = matches!(quick, Ok(_) | Err(EvalError::TimeLimit(_) | EvalError::Limit(_)));
+        if is_known && !is_sample {
+            return quick;
+        }
+        let rest = self.time.saturating_sub(start.elapsed());
+        let mut engine = self.fresh(rest);
+        let sure = Self::within(rest, || {
+            engine.set_input(input);
+            self.ask(&mut engine, bodies)
+        });
+        match sure {
+            Err(EvalError::TimeLimit(_)) if is_known => quick,
+            Err(EvalError::TimeLimit(_)) => Err(EvalError::TimeLimit(self.time)),
+            // Another run of the same might have been in time.
+            sure if matches!(quick, Err(EvalError::TimeLimit(_))) => sure,
+            sure => {
+                machine.compare(&quick, &sure);
+                sure
+            }
+        }
+    }
+
+    fn by_engine(&self, input: Value, bodies: Option<&[usize]>) -> Result<Value, EvalError> {
+        self.with_engine(input, |engine| self.ask(engine, bodies))
+    }
+
+    /// By those bodies of the rule, where the index has left some out.
+    fn ask(&self, engine: &mut Engine, bodies: Option<&[usize]>) -> Result<Value, EvalError> {
+        match (&self.index, bodies) {
+            (Some(index), Some(bodies)) => {
+                index.evaluate(engine, bodies).map_err(|message| of_engine(&message))
+            }
+            _ => ask(engine, &self.query),
+        }
+    }
+
+    /// Where none of the bodies that were asked holds, the rule is what it is without them.
+    fn or_else_value(&self, value: Value, bodies: Option<&[usize]>) -> Value {
+        match (&self.index, bodies) {
+            (Some(index), Some(_)) if value == Value::Undefined => index.otherwise().clone(),
+            _ => value,
+        }
     }
 
     #[cfg(test)]
@@ -255,10 +337,10 @@ impl std::fmt::Debug for Policy {
 }
 
 /// So many decide at once with engines that are kept.
-const MOST_SPARES: usize = 8;
+pub(super) const MOST_SPARES: usize = 8;
 
 /// Steps between two looks at the clock.
-const STEPS: NonZeroU32 = NonZeroU32::new(32).expect("not zero");
+pub(super) const STEPS: NonZeroU32 = NonZeroU32::new(32).expect("not zero");
 
 fn new_engine(limits: &Limits) -> Result<Engine, Vec<Fault>> {
     let mut engine = Engine::new();
