@@ -22,6 +22,8 @@ pub struct Metrics {
     pub reloads: Family<Reloaded, Counter>,
     /// Decisions that were not logged, since the log is behind or cannot be written.
     pub log_lost: Counter,
+    /// Policies whose machine was found to decide otherwise than the engine, each counted once for each time it is loaded.
+    pub shadow_differences: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -92,6 +94,7 @@ impl Default for Metrics {
             seconds: Histogram::new(BUCKETS),
             reloads: Family::default(),
             log_lost: Counter::default(),
+            shadow_differences: Counter::default(),
         }
     }
 }

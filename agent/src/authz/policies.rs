@@ -13,6 +13,7 @@ use super::{
     asker::{Asker, Standing},
     metrics::{Metrics, Reload},
     policy::{Policy, Unattested},
+    rego,
     settings::Settings,
 };
 use crate::{
@@ -106,6 +107,7 @@ impl Policies {
                 None => {}
                 Some(Ok(loaded)) => {
                     self.metrics.reloaded(name, Reload::Accepted);
+                    self.watch_shadow(name, &loaded.rego);
                     tracing::info!(policy = name, revision = loaded.decider.revision, "policy loaded");
                     for warning in loaded.rego.warnings() {
                         tracing::warn!(policy = name, "policy: {warning} (W0905)");
@@ -121,6 +123,21 @@ impl Policies {
                 }
             }
         }
+    }
+
+    /// Has it said when a policy's machine decides otherwise than the engine.
+    fn watch_shadow(&self, name: &str, rego: &rego::Policy) {
+        let (name, differences) = (name.to_owned(), self.metrics.shadow_differences.clone());
+        rego.report_difference(move |difference| {
+            differences.inc();
+            let rego::Difference { machine, engine } = difference;
+            tracing::error!(
+                policy = name,
+                machine,
+                engine,
+                "two ways to evaluate the policy differ, the engine alone decides from now on (E0914)"
+            );
+        });
     }
 
     /// The files, and what tells this version of them from others, once nobody has written to them for a while: a file that

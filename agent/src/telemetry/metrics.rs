@@ -199,6 +199,11 @@ fn register_authz(registry: &mut Registry, authz: &crate::authz::Metrics) {
         authz.reloads.clone(),
     );
     registry.register("authz_log_lost", "Decisions that are not in the decision log", authz.log_lost.clone());
+    registry.register(
+        "authz_shadow_differences",
+        "Policies that two ways of evaluation decide differently; the engine's answers count since",
+        authz.shadow_differences.clone(),
+    );
 }
 
 /// `connections` is what descriptors leave of the limit that is configured.

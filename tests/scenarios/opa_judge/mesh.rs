@@ -41,6 +41,7 @@ fn the_mesh_s_policies_decide_every_request_as_the_judge_decides_it() {
         for (syntax, text) in [(Syntax::V0, published), (Syntax::V1, today)] {
             let policy = Policy::new(syntax, text, "data.envoy.authz.allow");
             let loaded = ours::load(&policy);
+            assert!(loaded.as_ref().is_ok_and(vouch::authz::rego::Policy::has_machine), "{name} {syntax:?}");
             let cases = requests::cases(side);
             let inputs: Vec<_> = cases.iter().map(|case| document(&case.request)).collect();
             let texts: Vec<_> = inputs.iter().map(|input| input.to_json_str().unwrap()).collect();

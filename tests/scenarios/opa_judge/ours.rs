@@ -94,11 +94,17 @@ pub(crate) fn input(text: &str) -> Value {
 pub(crate) fn decide(loaded: &Result<Loaded, String>, input: Value) -> Ours {
     match loaded {
         Err(reason) => Ours::Refused(reason.clone()),
-        Ok(policy) => match policy.evaluate(input) {
-            Ok(Value::Undefined) => Ours::Undefined,
-            Ok(value) => Ours::Value(json(&value)),
-            Err(error) => Ours::Error(error.to_string()),
-        },
+        Ok(policy) => {
+            let had_machine = policy.has_machine();
+            let answer = policy.evaluate(input);
+            // Of the first questions one is put to the engine, too.
+            assert_eq!(policy.has_machine(), had_machine, "the machine differs from the engine");
+            match answer {
+                Ok(Value::Undefined) => Ours::Undefined,
+                Ok(value) => Ours::Value(json(&value)),
+                Err(error) => Ours::Error(error.to_string()),
+            }
+        }
     }
 }
 

@@ -33,11 +33,12 @@ fn random_policies_are_decided_as_the_judge_decides_them() {
     let samples: Vec<_> = trees.iter().map(|tree| Asked::new(grammar::sample(&tree.current()))).collect();
     let questions: Vec<_> = samples.iter().flat_map(Asked::questions).collect();
     let answers = judge.ask(&questions);
-    let (mut decided, mut allowed, mut found) = (0, 0, Vec::new());
+    let (mut decided, mut allowed, mut machines, mut found) = (0, 0, 0, Vec::new());
     for ((index, sample), answers) in samples.iter().enumerate().zip(answers.chunks(grammar::INPUTS)) {
         let counted = sample.differences(answers);
         decided += counted.decided;
         allowed += counted.allowed;
+        machines += usize::from(counted.has_machine);
         found.extend(counted.found.into_iter().next().map(|difference| (index, difference)));
     }
     if let Some((index, difference)) = found.first() {
@@ -47,6 +48,8 @@ fn random_policies_are_decided_as_the_judge_decides_them() {
     let asked = questions.len();
     assert!(decided > asked / 2, "only {decided} of {asked} were answered by both");
     assert!(allowed > decided / 20, "only {allowed} of {decided} were allowed");
+    println!("{machines} of {} policies were decided by a machine", samples.len());
+    assert!(machines > samples.len() / 50, "only {machines} of {} have a machine", samples.len());
 }
 
 /// A sample as both are asked.
@@ -60,6 +63,7 @@ struct Counted {
     /// Questions that both answered, whatever the answer.
     decided: usize,
     allowed: usize,
+    has_machine: bool,
     found: Vec<String>,
 }
 
@@ -74,7 +78,8 @@ impl Asked {
 
     fn differences(&self, answers: &[Answer]) -> Counted {
         let loaded = ours::load(&self.policy);
-        let mut counted = Counted::default();
+        let has_machine = loaded.as_ref().is_ok_and(vouch::authz::rego::Policy::has_machine);
+        let mut counted = Counted { has_machine, ..Counted::default() };
         for (input, judge) in self.inputs.iter().zip(answers) {
             let ours = ours::decide(&loaded, ours::input(input));
             let relation = ours.to(judge);

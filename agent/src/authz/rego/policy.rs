@@ -263,6 +263,11 @@ impl Policy {
     }
 
     #[cfg(test)]
+    pub(super) fn machine_mut(&mut self) -> &mut Option<Machine> {
+        &mut self.machine
+    }
+
+    #[cfg(test)]
     pub(super) fn index(&self) -> Option<&Index> {
         self.index.as_ref()
     }
