@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use regorus::Value;
 use serde_json::Number;
 use vouch::authz::rego::{Data, Limits, Policy as Loaded, Source};
-use vouch_tests::opa::{Answer, Failure, Policy};
+use vouch_tests::opa::{Answer, Policy};
 
 /// What our engine says.
 #[derive(Debug, Clone)]
@@ -25,10 +25,7 @@ pub(crate) enum Relation {
     Equal,
     /// We refuse to load it.
     Refused,
-    /// We answer, where the judge refuses to load what could never be true because of its types: it knows those of
-    /// literals and functions, and we do not.
-    Untyped,
-    /// We answer, where the judge refuses to load for another reason.
+    /// We answer, where the judge refuses to load.
     Looser,
     /// We end with an error where the judge has a value.
     Stricter,
@@ -48,7 +45,6 @@ impl Ours {
         match (self, judge) {
             (Self::Refused(_), _) => Relation::Refused,
             (Self::Value(ours), Answer::Value(theirs)) if same(ours, theirs) => Relation::Equal,
-            (_, Answer::LoadError(why)) if is_about_types(why) => Relation::Untyped,
             _ if self.allows() => Relation::FailsOpen,
             (_, Answer::LoadError(_)) => Relation::Looser,
             (Self::Undefined | Self::Error(_), Answer::Undefined | Answer::Error(_)) => Relation::Equal,
@@ -117,12 +113,6 @@ fn json(value: &Value) -> serde_json::Value {
 fn is_near(one: &Number, other: &Number) -> bool {
     let (Some(one), Some(other)) = (one.as_f64(), other.as_f64()) else { return false };
     one.fract() != 0.0 && (one - other).abs() <= f64::EPSILON * one.abs() || one == other
-}
-
-/// A name that is not there is an error of types for the judge, too.
-fn is_about_types(why: &Failure) -> bool {
-    let about = ["match error", "invalid argument(s)", "undefined ref: "];
-    why.code == "rego_type_error" && about.iter().any(|text| why.message.contains(text))
 }
 
 /// Equality as Rego has it: numbers are equal whatever their texts.

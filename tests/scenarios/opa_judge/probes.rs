@@ -137,9 +137,9 @@ fn judged(probes: &[Probe]) {
 
 fn difference(probe: &Probe, input: &str, ours: &Ours, judge: &Answer) -> Option<String> {
     let relation = ours.to(judge);
-    // What the judge does not load needs no remark, unless we do, and not because we know less of types.
+    // What the judge does not load needs no remark, unless we do.
     let both_refuse = relation == Relation::Refused && matches!(judge, Answer::LoadError(_));
     let as_different = probe.expected == Relation::Different && relation == Relation::Equal;
-    let fine = relation == probe.expected || both_refuse || as_different || relation == Relation::Untyped;
+    let fine = relation == probe.expected || both_refuse || as_different;
     (!fine).then(|| format!("{relation:?} | {} | {input}\n  judge: {judge:?}\n  ours: {ours}", probe.about))
 }

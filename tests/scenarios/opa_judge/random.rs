@@ -83,7 +83,7 @@ impl Asked {
         for (input, judge) in self.inputs.iter().zip(answers) {
             let ours = ours::decide(&loaded, ours::input(input));
             let relation = ours.to(judge);
-            if !matches!(relation, Relation::Equal | Relation::Refused | Relation::Untyped) {
+            if !matches!(relation, Relation::Equal | Relation::Refused) {
                 let module = &self.policy.modules["policy.rego"];
                 counted
                     .found

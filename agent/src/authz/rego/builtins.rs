@@ -77,6 +77,13 @@ pub fn is_known(name: &str, arity: usize) -> bool {
     all().iter().any(is_ours) || engine::KNOWN.contains(&(name, arity))
 }
 
+/// Every function that a policy may call, with its numbers of arguments.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = (&'static str, usize)> {
+    let ours = all().iter().map(|builtin| (builtin.name, usize::from(builtin.arity)));
+    ours.chain(engine::KNOWN.iter().copied())
+}
+
 /// Whether only modules of Rego's version 0 may call this.
 pub fn is_legacy(name: &str) -> bool {
     all().iter().any(|builtin| builtin.name == name && builtin.legacy)

@@ -10,6 +10,7 @@ mod recursion;
 pub(super) mod risks;
 mod safety;
 mod statements;
+mod types;
 pub(super) mod values;
 
 use regorus::Value;
@@ -35,6 +36,9 @@ pub(super) fn check(program: &Program, data: &Value, entrypoint: &Entrypoint, li
     prefixes::check(program, &mut findings);
     if recursion::check(program, limits, &mut findings) {
         risks::check(program, &mut findings);
+        if findings.faults.is_empty() {
+            types::check(program, &mut findings);
+        }
     }
     findings.faults.extend(missing_entrypoint(program, data, entrypoint));
     for found in [&mut findings.faults, &mut findings.warnings] {
