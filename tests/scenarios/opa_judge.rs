@@ -2,7 +2,9 @@
 
 mod files;
 mod grammar;
+mod ill_typed;
 mod mesh;
+mod misfits;
 mod ours;
 mod probes;
 mod random;

@@ -10,8 +10,13 @@ mod kind;
 mod lower;
 mod order;
 mod term;
+mod unify;
 
-use std::collections::HashSet;
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use regorus::Value;
 
@@ -22,7 +27,7 @@ use crate::authz::rego::{
 };
 use declared::Signature;
 use env::Env;
-use infer::Checker;
+use infer::{Checker, Paths};
 use kind::Type;
 use lower::{Adds, Choice};
 use term::Term;
@@ -31,7 +36,7 @@ use term::Term;
 pub(super) fn check(program: &Program, findings: &mut Findings) {
     let needs: Vec<Vec<usize>> =
         program.rules.iter().map(|rule| recursion::needs(program, rule.unit, &rule.rule)).collect();
-    let dependents = |path: &[String]| dependents(program, &needs, path);
+    let dependents = cached(|path| dependents(program, &needs, path));
     let mut checker = Checker {
         env: Env::default(),
         builtins: declared::all(),
@@ -78,6 +83,15 @@ fn sorted(needs: &[Vec<usize>]) -> Vec<usize> {
         }
     }
     order
+}
+
+/// Asks once for each path.
+fn cached(find: impl Fn(&[String]) -> Vec<Vec<String>>) -> impl Fn(&[String]) -> Paths {
+    let known: RefCell<HashMap<Vec<String>, Paths>> = RefCell::default();
+    move |path| {
+        let mut known = known.borrow_mut();
+        Rc::clone(known.entry(path.to_vec()).or_insert_with(|| Rc::new(find(path))))
+    }
 }
 
 /// Paths of the rules that the document at `path` is made of, and of those that need them.

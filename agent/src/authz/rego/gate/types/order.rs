@@ -148,9 +148,10 @@ fn unify(left: &Term, right: &Term, known: &mut HashSet<Var>) {
             }
         }
         _ => {
-            if is_known(left, known) {
+            let takes = |term: &Term| matches!(term, Term::Var(_) | Term::Array(_) | Term::Object(_));
+            if takes(right) && is_known(left, known) {
                 values(right, known);
-            } else if is_known(right, known) {
+            } else if takes(left) && is_known(right, known) {
                 values(left, known);
             }
         }
