@@ -3,6 +3,7 @@
 //!
 //! Ours are added to the engine as extensions, which it looks up before its own.
 
+mod aggregates;
 mod args;
 mod cidr;
 mod collections;
@@ -20,6 +21,7 @@ mod regex;
 mod semver;
 mod strings;
 mod time;
+mod units;
 mod x509;
 
 use regorus::Value;
@@ -58,7 +60,11 @@ pub enum Exceeded {
         cidr::PAIRS
     )]
     Addresses,
-    #[error("a number in JSON has more digits than are kept: let it be text")]
+    #[error("an amount of units.parse has an exponent beyond {}", units::EXPONENT)]
+    Exponent,
+    #[error("a product has more than {} bits: multiply less", aggregates::PRODUCT_BITS)]
+    Product,
+    #[error("a number has more digits than are kept: let it be text")]
     Digits,
     #[error("a text has more than {} certificates: split it", x509::CERTIFICATES)]
     Certificates,
@@ -108,11 +114,13 @@ pub fn all() -> &'static [Builtin] {
     &ALL
 }
 
-static ALL: [Builtin; 83] = [
+static ALL: [Builtin; 93] = [
+    builtin!("abs", 1, numbers::abs),
     builtin!("array.flatten", 1, collections::flatten),
     builtin!("base64.decode", 1, encoding::base64_decode),
     builtin!("base64.is_valid", 1, encoding::base64_is_valid),
     builtin!("base64url.decode", 1, encoding::base64url_decode),
+    builtin!("ceil", 1, numbers::ceil),
     builtin!("count", 1, strings::count),
     builtin!("crypto.hmac.equal", 2, crypto::hmac_equal),
     builtin!("crypto.hmac.md5", 2, crypto::hmac_md5),
@@ -123,6 +131,7 @@ static ALL: [Builtin; 83] = [
     builtin!("crypto.sha1", 1, crypto::sha1),
     builtin!("crypto.sha256", 1, crypto::sha256),
     builtin!("crypto.x509.parse_certificates", 1, x509::parse_certificates),
+    builtin!("floor", 1, numbers::floor),
     builtin!("format_int", 2, numbers::format_int),
     builtin!("glob.match", 3, glob::is_match),
     builtin!("glob.quote_meta", 1, glob::quote_meta),
@@ -148,6 +157,8 @@ static ALL: [Builtin; 83] = [
     builtin!("json.remove", 2, paths::remove),
     builtin!("json.unmarshal", 1, encoding::json_unmarshal),
     builtin!("lower", 1, strings::lower),
+    builtin!("max", 1, aggregates::max),
+    builtin!("min", 1, aggregates::min),
     builtin!("net.cidr_contains", 2, cidr::contains),
     builtin!("net.cidr_contains_matches", 2, cidr::contains_matches),
     builtin!("net.cidr_expand", 1, cidr::expand),
@@ -157,6 +168,7 @@ static ALL: [Builtin; 83] = [
     builtin!("numbers.range", 2, numbers::range),
     builtin!("numbers.range_step", 3, numbers::range_step),
     builtin!("object.subset", 2, collections::subset),
+    builtin!("product", 1, aggregates::product),
     builtin!("regex.find_all_string_submatch_n", 3, regex::find_all_string_submatch_n),
     builtin!("regex.find_n", 3, regex::find_n),
     builtin!("regex.is_valid", 1, regex::is_valid),
@@ -165,17 +177,21 @@ static ALL: [Builtin; 83] = [
     builtin!("regex.split", 2, regex::split),
     builtin!("regex.template_match", 4, regex::template_match),
     builtin!("replace", 3, strings::replace),
+    builtin!("round", 1, numbers::round),
     builtin!("semver.compare", 2, semver::compare),
     builtin!("semver.is_valid", 1, semver::is_valid),
+    builtin!("sort", 1, aggregates::sort),
     builtin!("sprintf", 2, fmt::sprintf),
     builtin!("strings.count", 2, strings::occurrences),
     builtin!("strings.replace_n", 2, strings::replace_n),
     builtin!("strings.split_n", 3, strings::split_n),
     builtin!("substring", 3, strings::substring),
+    builtin!("sum", 1, aggregates::sum),
     builtin!("time.parse_duration_ns", 1, time::parse_duration_ns),
     builtin!("time.parse_rfc3339_ns", 1, time::parse_rfc3339_ns),
     builtin!("to_number", 1, numbers::to_number),
     builtin!("trace", 1, collections::trace),
+    builtin!("units.parse", 1, units::parse),
     builtin!("upper", 1, strings::upper),
     builtin!("urlquery.decode", 1, encoding::urlquery_decode),
     builtin!("urlquery.decode_object", 1, encoding::urlquery_decode_object),

@@ -1,11 +1,13 @@
-//! Ranges of numbers, and numbers as text.
+//! Ranges of numbers, whole numbers beside fractions, and numbers as text.
 
+use num_bigint::BigInt;
 use regorus::Value;
 
 use super::{
     Exceeded,
     args::{Answer, Failure, exactly, integer, text},
 };
+use crate::authz::rego::float::{self, Float};
 
 /// The most numbers that a range has.
 pub(super) const RANGE: u64 = 100_000;
@@ -33,6 +35,41 @@ fn stepped(from: i64, to: i64, step: u64) -> Answer {
         Value::from(if upwards { from + distance } else { from - distance })
     };
     Ok(Value::from((0..=last).map(at).collect::<Vec<_>>()))
+}
+
+pub(super) fn abs(args: &[Value]) -> Answer {
+    unary(args, |number| number.abs().value(float::WIDE))
+}
+
+/// To the nearest whole number; halves away from zero.
+pub(super) fn round(args: &[Value]) -> Answer {
+    unary(args, |number| {
+        let half = if number.is_negative() { -Float::half() } else { Float::half() };
+        float::whole_value(&number.add(&half, float::WIDE).whole())
+    })
+}
+
+/// The next whole number above; of what is between −1 and 0, that is 1 by OPA's reckoning.
+pub(super) fn ceil(args: &[Value]) -> Answer {
+    unary(args, |number| {
+        let whole = number.whole();
+        let is_above = whole < BigInt::ZERO || number.is_whole();
+        float::whole_value(&if is_above { whole } else { whole + 1 })
+    })
+}
+
+/// The next whole number below; of what is between −1 and 0, that is 0 by OPA's reckoning.
+pub(super) fn floor(args: &[Value]) -> Answer {
+    unary(args, |number| {
+        let whole = number.whole();
+        let is_below = whole >= BigInt::ZERO || number.is_whole();
+        float::whole_value(&if is_below { whole } else { whole - 1 })
+    })
+}
+
+fn unary(args: &[Value], of: impl Fn(Float) -> Value) -> Answer {
+    let [number] = exactly(args)?;
+    Float::read(number).map(of).ok_or(Failure::Error)
 }
 
 /// The whole part of a number in base 2, 8, 10 or 16.

@@ -4,6 +4,11 @@ use std::cmp::Ordering;
 
 use regorus::Value;
 
+use crate::authz::rego::{
+    float::{self, Float, is_short_number},
+    order::compare,
+};
+
 /// A function that only rewritten policies call.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::authz::rego) struct Function {
@@ -32,35 +37,6 @@ pub(in crate::authz::rego) const FUNCTIONS: [Function; 14] = [
 fn ordered(args: &[Value], holds: fn(Ordering) -> bool) -> Value {
     let [a, b] = args else { return Value::Undefined };
     Value::from(holds(compare(a, b)))
-}
-
-/// The order of all values: null, booleans, numbers, strings, arrays, objects, sets.
-fn compare(a: &Value, b: &Value) -> Ordering {
-    match (a, b) {
-        (Value::Array(a), Value::Array(b)) => in_turn(a.iter(), b.iter()),
-        (Value::Set(a), Value::Set(b)) => in_turn(a.iter(), b.iter()),
-        (Value::Object(a), Value::Object(b)) => {
-            let flat = |(key, value)| [key, value];
-            in_turn(a.iter_sorted().flat_map(flat), b.iter_sorted().flat_map(flat))
-        }
-        (Value::Set(_), Value::Object(_)) => Ordering::Greater,
-        (Value::Object(_), Value::Set(_)) => Ordering::Less,
-        _ => a.cmp(b),
-    }
-}
-
-fn in_turn<'a>(mut a: impl Iterator<Item = &'a Value>, mut b: impl Iterator<Item = &'a Value>) -> Ordering {
-    loop {
-        match (a.next(), b.next()) {
-            (None, None) => return Ordering::Equal,
-            (None, Some(_)) => return Ordering::Less,
-            (Some(_), None) => return Ordering::Greater,
-            (Some(a), Some(b)) => match compare(a, b) {
-                Ordering::Equal => {}
-                other => return other,
-            },
-        }
-    }
 }
 
 fn is_member(args: &[Value]) -> Value {
@@ -111,7 +87,7 @@ fn sets(args: &[Value], operator: char) -> Value {
 fn arithmetic(args: &[Value], operator: char) -> Value {
     let [Value::Number(a), Value::Number(b)] = args else { return Value::Undefined };
     let whole = a.is_integer() && b.is_integer();
-    if !whole && let Some(exact) = decimal::calculate(&args[0], &args[1], operator) {
+    if let Some(exact) = fraction(&args[0], &args[1], operator, whole) {
         return exact;
     }
     let is_zero = args[1] == Value::from(0_u64);
@@ -126,32 +102,17 @@ fn arithmetic(args: &[Value], operator: char) -> Value {
     result.map_or(Value::Undefined, Value::from)
 }
 
-/// Fractions as OPA calculates with them: in tenths, not in halves.
-mod decimal {
-    use regorus::Value;
-
-    /// Digits that may stand behind the point.
-    const MOST: u32 = 15;
-
-    /// `None` where a number is too long for it, or for divisions.
-    pub(super) fn calculate(a: &Value, b: &Value, operator: char) -> Option<Value> {
-        let ((a, a_scale), (b, b_scale)) = (read(a)?, read(b)?);
-        let scale = a_scale.max(b_scale);
-        let (a_wide, b_wide) = (a * 10_i128.pow(scale - a_scale), b * 10_i128.pow(scale - b_scale));
-        let (result, scale) = match operator {
-            '+' => (a_wide + b_wide, scale),
-            '-' => (a_wide - b_wide, scale),
-            '*' => (a.checked_mul(b)?, a_scale + b_scale),
-            _ => return None,
-        };
-        Value::from_numeric_string(&format!("{result}e-{scale}")).ok()
+/// `None` where whole numbers give a whole one, and for what has been calculated before.
+fn fraction(a: &Value, b: &Value, operator: char, whole: bool) -> Option<Value> {
+    if whole && operator != '/' || operator == '%' || !is_short_number(a) || !is_short_number(b) {
+        return None;
     }
-
-    fn read(value: &Value) -> Option<(i128, u32)> {
-        let text = value.to_string();
-        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-        let is_short = whole.len() + fraction.len() <= MOST as usize + 2 && fraction.len() <= MOST as usize;
-        let digits = is_short.then(|| format!("{whole}{fraction}"))?;
-        Some((digits.parse().ok()?, fraction.len() as u32))
-    }
+    let (a, b) = (Float::read(a)?, Float::read(b)?);
+    let result = match operator {
+        '+' => a.add(&b, float::WIDE),
+        '-' => a.add(&-b, float::WIDE),
+        '*' => a.multiply(&b, float::WIDE),
+        _ => a.divide(&b, float::WIDE)?,
+    };
+    Some(result.value(float::WIDE))
 }

@@ -1,4 +1,3 @@
-use super::infer::MOST_WORK;
 use crate::authz::rego::{
     Fault, Policy,
     tests::{compile, source},
@@ -93,7 +92,6 @@ fn a_policy_whose_types_grow_without_end_is_refused_before_they_do() {
     rules += "allow if t63 == t62";
     let reason = fault(&rules).reason;
     assert!(reason.contains("take too long to check"), "{reason}");
-    assert!(MOST_WORK < 1 << 32);
 }
 
 #[test]
