@@ -49,7 +49,7 @@ fn random_policies_are_decided_as_the_judge_decides_them() {
     assert!(decided > asked / 2, "only {decided} of {asked} were answered by both");
     assert!(allowed > decided / 20, "only {allowed} of {decided} were allowed");
     println!("{machines} of {} policies were decided by a machine", samples.len());
-    assert!(machines > samples.len() / 50, "only {machines} of {} have a machine", samples.len());
+    assert!(machines > samples.len() / 4, "only {machines} of {} have a machine", samples.len());
 }
 
 /// A sample as both are asked.

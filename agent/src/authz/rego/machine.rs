@@ -3,7 +3,7 @@
 //!
 //! A policy has a machine only if everything its decision needs is on a list of what has been shown to mean the same here
 //! and there ([`admit`]), and so are all instructions that it is compiled to ([`code`]). Of so many decisions one is made by
-//! the engine, too ([`Turns`]): when they differ, or the machine has no answer, the engine's counts and the machine is not
+//! the engine, too ([`SAMPLE`]): when they differ, or the machine has no answer, the engine's counts and the machine is not
 //! asked again.
 
 mod admit;

@@ -6,7 +6,7 @@ use regorus::{
     rvm::{
         Instruction, Program,
         instructions::{BuiltinCallParams, GuardMode},
-        program::{BuiltinInfo, RuleInfo},
+        program::{BuiltinInfo, RuleInfo, RuleType},
     },
     unstable::{BuiltinFcn, Expr, Ref, Span},
 };
@@ -23,59 +23,97 @@ pub(super) fn functions() -> Vec<(&'static str, usize)> {
     ours.chain(written).collect()
 }
 
-/// `None` where an instruction is not on the list.
+/// So many rules may need one another, one below the other: each takes a piece of the stack, and an evaluation fits on one
+/// of 2 MiB.
+pub(super) const DEPTH: usize = 32;
+
+/// `None` where an instruction is not on the list, or the chain of rules is too long.
 pub(super) fn prepare(compiled: &Program) -> Option<Program> {
+    if compiled.needs_runtime_recursion_check || !compiled.rule_infos.iter().all(is_plain_rule) {
+        return None;
+    }
+    if depth(compiled, 0, &mut vec![None; compiled.rule_infos.len()], DEPTH)? > DEPTH {
+        return None;
+    }
     let mut program = compiled.clone();
     let own = own_function(&mut program)?;
-    let (mut instructions, mut places) = (Vec::new(), Vec::new());
-    let mut may_exceed = false;
-    for (at, instruction) in compiled.instructions.iter().enumerate() {
-        places.push(instructions.len());
-        match instruction {
-            Instruction::HostAwait { dest, arg, id } => {
-                let Some(Instruction::Load { dest: loaded, literal_idx }) = instructions.last_mut() else {
-                    return None;
-                };
-                let number = number_of(compiled.literals.get(usize::from(*literal_idx))?)?;
-                may_exceed |= number < builtins::all().len();
-                if loaded != id {
-                    return None;
-                }
-                *literal_idx = literal(&mut program, Value::from(number))?;
-                let mut args = [0; 8];
-                (args[0], args[1]) = (*arg, *id);
-                let call = BuiltinCallParams { dest: *dest, builtin_index: own, num_args: 2, args };
-                let params_index = program.add_builtin_call_params(call);
-                instructions.push(Instruction::BuiltinCall { params_index });
-            }
-            // The only jump: over the call of a function of ours that lacks an argument, to its end.
-            Instruction::AnyOfNext { end_pc, .. } => {
-                let end = compiled.instructions.get(usize::from(*end_pc))?;
-                if usize::from(*end_pc) <= at || !matches!(end, Instruction::HostAwait { .. }) {
-                    return None;
-                }
-                instructions.push(instruction.clone());
-            }
-            Instruction::Move { dest, .. } => {
-                instructions.push(instruction.clone());
-                if !passes_arguments(&compiled.instructions[at..]) {
-                    instructions.push(Instruction::Guard { register: *dest, mode: GuardMode::NotUndefined });
-                }
-            }
-            _ if is_plain(instruction) => instructions.push(instruction.clone()),
-            _ => return None,
-        }
+    let mut writer = Writer { compiled, program, own, instructions: Vec::new(), may_exceed: false };
+    let mut places = Vec::new();
+    for at in 0..compiled.instructions.len() {
+        places.push(writer.instructions.len());
+        writer.instruction(at)?;
     }
-    program.instructions = instructions;
+    let Writer { mut program, instructions, may_exceed, .. } = writer;
+    (program.instructions, program.has_host_await) = (instructions, false);
     relocate(&mut program, &places)?;
     if may_exceed {
         // Whether a limit is met does not rest on the order of bodies.
         program.rule_infos.iter_mut().for_each(|rule| rule.early_exit_on_first_success = false);
     }
-    // Nothing asks where an instruction comes from.
+    // Nothing asks where an instruction comes from, and what is said of a rule is copied whenever it is called.
     (program.instruction_spans, program.sources) = (Vec::new(), Vec::new());
-    program.has_host_await = false;
-    (!program.needs_runtime_recursion_check).then_some(program)
+    for rule in &mut program.rule_infos {
+        (rule.name, rule.destructuring_blocks, rule.else_bodies) = (String::new(), Vec::new(), Vec::new());
+    }
+    Some(program)
+}
+
+/// Writes the instructions anew.
+struct Writer<'a> {
+    compiled: &'a Program,
+    program: Program,
+    /// What calls our functions.
+    own: u16,
+    instructions: Vec<Instruction>,
+    /// Whether a function is called that may meet a limit.
+    may_exceed: bool,
+}
+
+impl Writer<'_> {
+    fn instruction(&mut self, at: usize) -> Option<()> {
+        let instruction = self.compiled.instructions[at];
+        match instruction {
+            Instruction::HostAwait { dest, arg, id } => self.call(dest, arg, id)?,
+            // The only jump: over the call of a function of ours that lacks an argument, to its end.
+            Instruction::AnyOfNext { end_pc, .. } => {
+                let end = self.compiled.instructions.get(usize::from(end_pc))?;
+                if usize::from(end_pc) <= at || !matches!(end, Instruction::HostAwait { .. }) {
+                    return None;
+                }
+                self.instructions.push(instruction);
+            }
+            Instruction::Move { dest, .. } => {
+                self.instructions.push(instruction);
+                if !passes_arguments(&self.compiled.instructions[at..]) {
+                    let guard = Instruction::Guard { register: dest, mode: GuardMode::NotUndefined };
+                    self.instructions.push(guard);
+                }
+            }
+            _ if is_plain(&instruction) => self.instructions.push(instruction),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// A call of the function whose name the instruction before loads into `id`, with an array of arguments: loads its
+    /// number instead.
+    fn call(&mut self, dest: u8, arg: u8, id: u8) -> Option<()> {
+        let Some(Instruction::Load { dest: loaded, literal_idx }) = self.instructions.last_mut() else {
+            return None;
+        };
+        if *loaded != id {
+            return None;
+        }
+        let number = number_of(self.compiled.literals.get(usize::from(*literal_idx))?)?;
+        *literal_idx = u16::try_from(self.program.literals.len()).ok()?;
+        self.program.literals.push(Value::from(number));
+        self.may_exceed |= number < builtins::all().len();
+        let args = [arg, id, 0, 0, 0, 0, 0, 0];
+        let call = BuiltinCallParams { dest, builtin_index: self.own, num_args: 2, args };
+        let params_index = self.program.add_builtin_call_params(call);
+        self.instructions.push(Instruction::BuiltinCall { params_index });
+        Some(())
+    }
 }
 
 /// Gives each body of the rule that the entry point calls an entry point of its own, the first one at 1, by the order of its
@@ -88,8 +126,6 @@ pub(super) fn enter_bodies(program: &mut Program) -> Option<usize> {
         program.rule_infos.push(RuleInfo {
             definitions: Rc::new(vec![definition.clone()]),
             default_literal_index: None,
-            destructuring_blocks: vec![None],
-            else_bodies: vec![vec![false; definition.len()]],
             ..rule.clone()
         });
         program.entry_points.insert(format!("body {number}"), program.instructions.len());
@@ -97,6 +133,38 @@ pub(super) fn enter_bodies(program: &mut Program) -> Option<usize> {
         program.instructions.push(Instruction::Return { value: 0 });
     }
     Some(rule.definitions.len())
+}
+
+/// How many rules are below one another from this one on, itself included; `None` when there is a circle or the chain is
+/// longer than `left`.
+fn depth(program: &Program, rule: usize, known: &mut [Option<usize>], left: usize) -> Option<usize> {
+    let left = left.checked_sub(1)?;
+    if let Some(depth) = known.get(rule)? {
+        return Some(*depth);
+    }
+    let mut deepest = 0;
+    for start in program.rule_infos[rule].definitions.iter().flatten() {
+        let start = usize::try_from(*start).ok()?;
+        for instruction in program.instructions.get(start..)? {
+            match instruction {
+                Instruction::RuleReturn {} => break,
+                Instruction::CallRule { rule_index, .. } => {
+                    deepest = deepest.max(depth(program, usize::from(*rule_index), known, left)?);
+                }
+                _ => {}
+            }
+        }
+    }
+    known[rule] = Some(deepest + 1);
+    Some(deepest + 1)
+}
+
+/// A complete rule without arguments and `else`.
+fn is_plain_rule(rule: &RuleInfo) -> bool {
+    rule.rule_type == RuleType::Complete
+        && rule.function_info.is_none()
+        && rule.destructuring_blocks.iter().all(Option::is_none)
+        && rule.definitions.iter().all(|bodies| bodies.len() == 1)
 }
 
 /// What has no effect but on its registers, and ends where the next one begins; and calls of rules and their ends.
@@ -163,12 +231,6 @@ fn relocate(program: &mut Program, places: &[usize]) -> Option<()> {
         rule.definitions = Rc::new(bodies.collect::<Option<Vec<Vec<u32>>>>()?);
     }
     Some(())
-}
-
-fn literal(program: &mut Program, value: Value) -> Option<u16> {
-    let at = program.literals.len();
-    program.literals.push(value);
-    u16::try_from(at).ok()
 }
 
 /// Adds [`own`] to what the program calls; its number there.

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::Path,
     sync::{Arc, Mutex},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -49,7 +50,7 @@ fn what_is_on_the_list_has_a_machine() {
         "allow if input.x\nallow if input.y\ndefault allow := false",
         "allow if { x := input.x; not x == 1 }",
         "allow if { x = input.x; 1 = x; _ = input.y }",
-        "allow if { [\"a\", 1, _, x] = split(input.x, \"/\"); x != \"\" }",
+        "allow if { [\"a\", _, _, x] = split(input.x, \"/\"); x != \"\" }",
         "allow if { [_, claims, _] := io.jwt.decode(input.token); claims.sub == \"a\" }",
         "allow if input.roles[input.user] in {\"a\", \"b\"}",
         "allow if not input.x in input.xs",
@@ -104,7 +105,7 @@ fn what_is_not_on_the_list_is_left_to_the_engine() {
         // Texts that stand for numbers.
         "allow if data.roles[input.x] == 1",
         "allow if data.roles[0] == 1",
-        "allow if { [[x]] = split(input.x, \"/\") }",
+        "allow if { [[x]] = json.unmarshal(input.x) }",
     ] {
         assert!(!policy(rules).has_machine(), "{rules}");
     }
@@ -143,6 +144,20 @@ fn more_definitions_than_are_compiled_have_no_machine() {
     };
     assert!(rules(admit::DEFINITIONS).has_machine());
     assert!(!rules(admit::DEFINITIONS + 1).has_machine());
+}
+
+#[test]
+fn a_chain_of_rules_too_long_for_the_stack_has_no_machine() {
+    let chain = |depth: usize| {
+        let rules: Vec<String> = (2..depth).map(|at| format!("r{at} if not r{}", at + 1)).collect();
+        policy(&format!("allow if r2\n{}\nr{depth} if input.x\nother if r2", rules.join("\n")))
+    };
+    let on_a_small_stack = thread::Builder::new().stack_size(2 << 20).spawn(move || {
+        let mut longest = chain(code::DEPTH);
+        assert_eq!(alone(&mut longest, r#"{"x": 1}"#), longest.evaluate_whole(json(r#"{"x": 1}"#)));
+    });
+    on_a_small_stack.unwrap().join().unwrap();
+    assert!(!chain(code::DEPTH + 1).has_machine());
 }
 
 #[test]

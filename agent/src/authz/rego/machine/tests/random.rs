@@ -87,7 +87,7 @@ impl Grammar {
     fn new(rules: &[&'static str]) -> Self {
         let names: Vec<&'static str> = NAMES.iter().chain(rules).chain(rules).copied().collect();
         let term = term(names.clone()).boxed();
-        let statement = statement(names, &term);
+        let statement = statement(&names, &term);
         Self { term, statement }
     }
 
@@ -132,7 +132,7 @@ fn term(names: Vec<&'static str>) -> impl Strategy<Value = String> {
     })
 }
 
-fn statement(names: Vec<&'static str>, term: &BoxedStrategy<String>) -> BoxedStrategy<String> {
+fn statement(names: &[&'static str], term: &BoxedStrategy<String>) -> BoxedStrategy<String> {
     let pair = || (term.clone(), term.clone());
     let operator = || select(&["==", "!=", "<", "<=", ">", ">=", "in"][..]);
     let compared = || {
@@ -140,7 +140,7 @@ fn statement(names: Vec<&'static str>, term: &BoxedStrategy<String>) -> BoxedStr
             .prop_map(|(one, operator, other)| format!("{one} {operator} {other}"))
             .boxed()
     };
-    let name = || select(names.clone());
+    let name = || select(names.to_vec());
     Union::new_weighted(vec![
         (4, (name(), select(&LITERALS[..])).prop_map(|(one, other)| format!("{one} == {other}")).boxed()),
         (4, (name(), select(&LITERALS[..])).prop_map(|(one, other)| format!("not {one} == {other}")).boxed()),
@@ -191,7 +191,7 @@ fn add(count: &Cell<usize>, more: bool) {
 
 #[test]
 fn the_machine_decides_as_the_engine_does() {
-    let cases = std::env::var("VOUCH_RANDOM_POLICIES").map_or(768, |count| count.parse().unwrap());
+    let cases = std::env::var("VOUCH_RANDOM_POLICIES").map_or(2_048, |count| count.parse().unwrap());
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let (all, two, one) = (["r0", "r1", "data.envoy.authz.r2"], ["r1", "r2"], ["r2"]);
     let strategy = (
@@ -226,7 +226,7 @@ fn the_machine_decides_as_the_engine_does() {
     ran.unwrap();
     let (machines, decisions) = (seen.machines.get(), seen.decisions.get());
     println!("{machines} machines, {} of {decisions} allowed", seen.allowed.get());
-    assert!(machines > cases as usize / 10, "only {machines} of {cases} have a machine");
+    assert!(machines > cases as usize / 25, "only {machines} of {cases} have a machine");
     assert!(seen.allowed.get() > decisions / 20, "only {} of {decisions} are allowed", seen.allowed.get());
     assert!(seen.denied.get() > decisions / 20, "only {} of {decisions} are denied", seen.denied.get());
 }
