@@ -71,3 +71,41 @@ fn identity(id: &SpiffeId, from: &str) -> Value {
         ("trust_domain", Value::from(id.trust_domain().name())),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vouch_proto::envoy::service::auth::v3::attribute_context::{HttpRequest, Request};
+
+    /// The document of a request with that header, from an Envoy that replaces what others put there.
+    fn sanitized(header: &str) -> Value {
+        let headers = [(XFCC.to_owned(), header.to_owned())].into();
+        let http = Some(HttpRequest { headers, ..HttpRequest::default() });
+        let request = Some(Request { http, ..Request::default() });
+        document(&AttributeContext { request, ..AttributeContext::default() }, true, None)
+    }
+
+    #[test]
+    fn a_certificate_with_one_uri_names_the_source() {
+        let document = sanitized("Hash=ab;URI=spiffe://example.org/web;DNS=web");
+        assert_eq!(document["source"]["id"], Value::from("spiffe://example.org/web"));
+        assert_eq!(document["source"]["from"], Value::from("xfcc"));
+    }
+
+    #[test]
+    fn a_certificate_with_several_uris_names_none_wherever_they_stand() {
+        let (web, admin) = ("URI=spiffe://example.org/web", "URI=spiffe://example.org/admin");
+        for header in [
+            format!("{web};{admin}"),
+            format!("{web};DNS=x;{admin}"),
+            format!("{web};Hash=ab;Subject=\"URI=a\";{admin}"),
+            format!("{web};DNS=x;{web}"),
+            format!("{web};DNS=x;uri=spiffe://example.org/admin"),
+            format!("{web},{admin}"),
+        ] {
+            let document = sanitized(&header);
+            assert_eq!(document["source"], Value::Undefined, "{header}: {document}");
+            assert_eq!(document["xfcc"]["claimed"], Value::from(false), "{header}");
+        }
+    }
+}

@@ -24,7 +24,11 @@ pub(super) struct Float {
 impl Float {
     /// `None` for what is no number.
     pub(super) fn read(value: &Value) -> Option<Self> {
-        matches!(value, Value::Number(_)).then(|| Self::parse(&value.to_string(), WIDE))?
+        match value {
+            // Text of the value as a whole would go through a reader that loses bits.
+            Value::Number(number) => Self::parse(&number.format_decimal(), WIDE),
+            _ => None,
+        }
     }
 
     pub(super) fn one() -> Self {
@@ -187,7 +191,7 @@ pub(super) fn whole(value: &Value) -> Option<BigInt> {
 
 /// Whether people write numbers with as many digits.
 pub(super) fn is_short_number(value: &Value) -> bool {
-    is_short(&value.to_string())
+    matches!(value, Value::Number(number) if is_short(&number.format_decimal()))
 }
 
 fn is_short(text: &str) -> bool {

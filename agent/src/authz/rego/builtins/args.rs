@@ -3,6 +3,7 @@
 use regorus::Value;
 
 use super::Exceeded;
+use crate::authz::rego::order;
 
 /// Why a call has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub(super) fn integer(value: &Value) -> Result<i64, Failure> {
 pub(super) fn elements(value: &Value) -> Result<Vec<&Value>, Failure> {
     match value {
         Value::Array(array) => Ok(array.iter().collect()),
-        Value::Set(set) => Ok(set.iter_sorted().collect()),
+        Value::Set(set) => Ok(order::sorted(set.iter())),
         _ => Err(Failure::Error),
     }
 }

@@ -155,6 +155,10 @@ fn what_a_function_answers_has_a_limit() {
     assert_eq!(limit("strings.replace_n", &[pattern, long]), Exceeded::Text);
     let deep = Value::from(vec![Value::from("a/".repeat(200))]);
     assert_eq!(limit("json.filter", &[Value::new_object(), deep]), Exceeded::Path);
+    let large = Value::from_numeric_string(&format!("1{}", "0".repeat(300))).unwrap();
+    assert_eq!(limit("product", &[Value::from(vec![large; 70])]), Exceeded::Product);
+    assert_eq!(limit("units.parse", &["1e401".into()]), Exceeded::Exponent);
+    assert_eq!(limit("units.parse", &["123456789012.0000001m".into()]), Exceeded::Digits);
     let wide = Value::from(vec![Value::from(1_u64); 3]);
     assert_eq!(limit("sprintf", &["%999999d%999999d".into(), wide]), Exceeded::Text);
 }

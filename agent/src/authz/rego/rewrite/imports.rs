@@ -1,5 +1,6 @@
 //! Names that imports give are written out: of the input, since the engine looks a name up each time it meets it; of data,
-//! since it looks up the whole document that the name stands for, and that may be the package itself.
+//! since it looks up the whole document that the name stands for, and that may be the package itself; in the names of
+//! called functions, since only a whole name gives a call's result to a variable.
 
 use regorus::unstable::{Expr, Ref};
 
@@ -24,8 +25,11 @@ pub(in crate::authz::rego) fn imports(program: &Program) -> Vec<Option<String>> 
 }
 
 fn write_out(program: &Program, unit: usize, expr: &Ref<Expr>, scope: &Scope, edits: &mut Edits) {
-    let (Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. }) = expr.as_ref() else { return };
-    let head = steps(expr).head;
+    let head = match expr.as_ref() {
+        Expr::Call { fcn, .. } => steps(fcn).head,
+        Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => steps(expr).head,
+        _ => return,
+    };
     let Expr::Var { span, .. } = head.as_ref() else { return };
     let name = span.text();
     if scope.is_local(name) || !program.units[unit].imports.contains_key(name) {

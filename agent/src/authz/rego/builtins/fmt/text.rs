@@ -5,13 +5,17 @@ use std::{fmt::Write, sync::LazyLock};
 use regex::Regex;
 use regorus::Value;
 
+use crate::authz::rego::order;
+
 /// A value as Rego writes it.
 pub(in super::super) fn term(value: &Value) -> String {
     let joined = |terms: Vec<String>| terms.join(", ");
     match value {
         Value::Array(array) => format!("[{}]", joined(array.iter().map(term).collect())),
         Value::Set(set) if set.is_empty() => "set()".to_owned(),
-        Value::Set(set) => format!("{{{}}}", joined(set.iter_sorted().map(term).collect())),
+        Value::Set(set) => {
+            format!("{{{}}}", joined(order::sorted(set.iter()).into_iter().map(term).collect()))
+        }
         Value::Object(object) => {
             let pairs = object.iter_sorted().map(|(key, value)| format!("{}: {}", term(key), term(value)));
             format!("{{{}}}", joined(pairs.collect()))
