@@ -11,7 +11,7 @@ use super::{
 };
 use crate::authz::rego::{
     Fault,
-    program::{Definition, Program, Root, steps},
+    program::{Definition, Program, Root, Step, steps},
     walk::{self, Event, Scope},
 };
 
@@ -138,7 +138,11 @@ fn with(
     wrong: &mut dyn FnMut(&Span, &str),
 ) {
     let locals = scope.locals();
+    let assigned = assigned(stmt);
     for (at, with) in stmt.with_mods.iter().enumerate() {
+        if mentions(&with.r#as, &assigned) {
+            wrong(with.r#as.span(), "the statement gives this variable its value: give that another name");
+        }
         let root = steps(&with.refr).root().unwrap_or_default().to_owned();
         let is_document = root == "input" || root == "data";
         let is_function = calls::arity(program, definition.unit, &with.refr).is_some();
@@ -158,6 +162,25 @@ fn with(
             wrong(with.r#as.span(), "this may be undefined: give it a name in a statement before");
         }
     }
+}
+
+/// What `stmt` assigns to.
+fn assigned(stmt: &LiteralStmt) -> HashSet<String> {
+    let mut names = HashSet::new();
+    if let Literal::Expr { expr, .. } = &stmt.literal
+        && let Expr::AssignExpr { op: AssignOp::ColEq, lhs, .. } = expr.as_ref()
+    {
+        walk::pattern_names(lhs, &mut names);
+    }
+    names
+}
+
+fn mentions(expr: &Ref<Expr>, names: &HashSet<String>) -> bool {
+    let steps = steps(expr);
+    let in_steps = steps.rest.iter().any(|step| matches!(step, Step::Index(index) if mentions(index, names)));
+    in_steps
+        || steps.root().is_some_and(|name| names.contains(name))
+        || walk::parts(steps.head).into_iter().any(|part| mentions(part, names))
 }
 
 fn expression(

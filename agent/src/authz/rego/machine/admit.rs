@@ -23,9 +23,6 @@ use crate::authz::rego::{
 /// So many definitions are compiled for the machine at most: the work grows with their square.
 pub(super) const DEFINITIONS: usize = 1_000;
 
-/// So many rules at most need one another: each call of one is a frame on the stack of whoever evaluates, which may be small.
-const RULES: usize = 32;
-
 /// Functions whose answer may be another one when they are asked again, or that take so long that how they are called does
 /// not matter; and one that gives several answers.
 const NEVER: [&str; 6] =
@@ -54,7 +51,7 @@ pub(super) fn is_admitted(program: &Program, documents: &Value, path: &[String])
     let mut definitions = 0;
     while let Some(path) = search.next.pop() {
         definitions += program.at(&path).len();
-        if definitions > DEFINITIONS || search.seen.len() > RULES || !search.rule(&path) {
+        if definitions > DEFINITIONS || !search.rule(&path) {
             return false;
         }
     }
