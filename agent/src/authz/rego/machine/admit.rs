@@ -162,7 +162,8 @@ impl Body<'_, '_> {
             (_, Expr::Object { .. }, _) | (AssignOp::Eq, _, Expr::Object { .. }) => false,
             (_, Expr::Array { items, .. }, _) => self.is_flat(items) && self.array(rhs),
             (AssignOp::Eq, _, Expr::Array { items, .. }) => self.is_flat(items) && self.array(lhs),
-            (AssignOp::ColEq, Expr::Var { .. }, _) => self.term(rhs),
+            // Nothing asks whether what `_` stands for is there.
+            (AssignOp::ColEq, Expr::Var { span, .. }, _) => span.text() != "_" && self.term(rhs),
             (AssignOp::ColEq, ..) => false,
             (AssignOp::Eq, ..) => self.side(lhs) && self.side(rhs),
         }

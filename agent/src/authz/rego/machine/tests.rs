@@ -99,6 +99,7 @@ fn what_is_not_on_the_list_is_left_to_the_engine() {
         "allow if { [x] = input.x; x == 1 }",
         "allow if [] = input.x",
         "allow if split(input.x, \"/\", [\"a\"])",
+        "allow if { _ := input.x }",
         // Another answer each time.
         "allow if time.now_ns() > input.x",
         "allow if rand.intn(\"a\", 3) == 1",

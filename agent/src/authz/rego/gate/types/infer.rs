@@ -10,7 +10,7 @@ use super::{
     documents::Node,
     env::Env,
     hoist::hoisted,
-    kind::{Type, or},
+    kind::{Type, has_outgrown, or},
     order::order,
     term::{Callee, Closure, Form, Gives, Head, Reference, Statement, Target, Term, Var},
 };
@@ -37,7 +37,10 @@ pub(super) struct Checker<'a> {
 
 impl Checker<'_> {
     /// Whether the policy takes no more work than it may.
-    pub(super) fn may_go_on(&self) -> bool {
+    pub(super) fn may_go_on(&mut self) -> bool {
+        if has_outgrown() {
+            self.work = u64::MAX;
+        }
         self.work <= MOST_WORK
     }
 
@@ -48,12 +51,16 @@ impl Checker<'_> {
     /// Calls `look` for each statement, in the order in which they give variables their values.
     fn each(&mut self, body: &[Statement], look: fn(&mut Self, &Statement)) {
         let (builtins, documents) = (&self.builtins, &self.env.documents);
-        let (order, unsafe_ones) = order(body, &self.safe, &|callee| {
+        let arity = |callee: &Callee| {
             Some(match callee {
                 Callee::Builtin(name) => builtins.get(name.as_str())?.args.len(),
                 Callee::Rule(path) => documents.function(path)?.args.len(),
             })
-        });
+        };
+        let (order, unsafe_ones) = order(body, &self.safe, &arity, &mut self.work);
+        if !self.may_go_on() {
+            return;
+        }
         let mut added = Vec::new();
         for at in order {
             if !self.may_go_on() {

@@ -1,12 +1,35 @@
 //! What values an expression can have, as far as that is known before it is evaluated.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     fmt,
     rc::Rc,
 };
 
 use regorus::Value;
+
+/// Parts of one type. Parts are shared, so a short policy can write down a type that nobody can compare with another one.
+const MOST_PARTS: u64 = 1 << 16;
+
+thread_local! {
+    /// Whether a type was to have more parts since that was last asked.
+    static HAS_OUTGROWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a type of this thread was to have more parts than a type may have since this was last asked.
+pub(super) fn has_outgrown() -> bool {
+    HAS_OUTGROWN.take()
+}
+
+/// `of`, or anything where `of` has too many parts.
+fn bounded(of: Type) -> Type {
+    if of.size() <= MOST_PARTS {
+        return of;
+    }
+    HAS_OUTGROWN.set(true);
+    Type::any()
+}
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Type {
@@ -50,14 +73,19 @@ impl Type {
     pub(super) fn array(items: Vec<Type>, rest: Type) -> Self {
         let size = items.iter().fold(1_u64, |sum, item| sum.saturating_add(item.size()));
         let is_partial = items.iter().any(Type::is_partial) || rest != Type::Unknown && rest.is_partial();
-        Self::Array(Rc::new(Array { size: size.saturating_add(rest.size()), is_partial, items, rest }))
+        bounded(Self::Array(Rc::new(Array {
+            size: size.saturating_add(rest.size()),
+            is_partial,
+            items,
+            rest,
+        })))
     }
 
     pub(super) fn object(fields: BTreeMap<Value, Type>, rest: Option<(Type, Type)>) -> Self {
         let all = fields.values().chain(rest.iter().flat_map(|(key, value)| [key, value]));
         let size = all.clone().fold(1_u64, |sum, part| sum.saturating_add(part.size()));
         let is_partial = all.into_iter().any(Type::is_partial);
-        Self::Object(Rc::new(Object { size, is_partial, fields, rest }))
+        bounded(Self::Object(Rc::new(Object { size, is_partial, fields, rest })))
     }
 
     pub(super) fn set(of: Type) -> Self {

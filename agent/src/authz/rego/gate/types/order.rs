@@ -2,14 +2,22 @@
 
 use std::collections::HashSet;
 
-use super::term::{Callee, Form, Head, Statement, Term, Var};
+use super::{
+    infer::MOST_WORK,
+    term::{Callee, Form, Head, Statement, Term, Var},
+};
+
+/// What a look at a statement is taken for, in the measure of [`MOST_WORK`].
+const LOOK: u64 = 8;
 
 /// The statements of `body` by their places, and those that no order gives all that they need. `safe` are the variables
-/// that have a value before it.
+/// that have a value before it. Each look at a statement is added to `work`; with too many of them the order has a part of
+/// the statements.
 pub(super) fn order(
     body: &[Statement],
     safe: &HashSet<Var>,
     arity: &dyn Fn(&Callee) -> Option<usize>,
+    work: &mut u64,
 ) -> (Vec<usize>, Vec<usize>) {
     let mut stmts: Vec<Waiting> = body.iter().enumerate().map(|(at, stmt)| Waiting::new(at, stmt)).collect();
     let own: HashSet<Var> = stmts.iter().flat_map(|stmt| stmt.vars.iter().copied()).collect();
@@ -20,8 +28,9 @@ pub(super) fn order(
     let mut ordered = Vec::with_capacity(body.len());
     loop {
         let before = ordered.len();
+        *work = work.saturating_add(LOOK * stmts.len() as u64);
         stmts.retain(|waiting| {
-            let outputs = outputs(&body[waiting.at], &safe, arity);
+            let outputs = outputs(&body[waiting.at], &waiting.vars, &safe, arity);
             let is_ready = waiting.is_ready(&safe, &outputs);
             if is_ready {
                 safe.extend(outputs);
@@ -29,7 +38,7 @@ pub(super) fn order(
             }
             !is_ready
         });
-        if ordered.len() == before || stmts.is_empty() {
+        if ordered.len() == before || stmts.is_empty() || *work > MOST_WORK {
             break;
         }
     }
@@ -58,8 +67,13 @@ impl Waiting {
     }
 }
 
-/// Variables that `stmt` gives values, when those in `safe` have one.
-fn outputs(stmt: &Statement, safe: &HashSet<Var>, arity: &dyn Fn(&Callee) -> Option<usize>) -> HashSet<Var> {
+/// Variables that `stmt`, which has `vars`, gives values when those in `safe` have one.
+fn outputs(
+    stmt: &Statement,
+    vars: &HashSet<Var>,
+    safe: &HashSet<Var>,
+    arity: &dyn Fn(&Callee) -> Option<usize>,
+) -> HashSet<Var> {
     let mut given = HashSet::new();
     if stmt.is_negated {
         return given;
@@ -76,7 +90,7 @@ fn outputs(stmt: &Statement, safe: &HashSet<Var>, arity: &dyn Fn(&Callee) -> Opt
             for term in [left, right] {
                 indexes(term, safe, &mut given);
             }
-            given.extend(safe);
+            given.extend(vars.iter().filter(|var| safe.contains(var)));
             if *assigns {
                 let mut assigned = HashSet::new();
                 left.vars(&mut assigned);

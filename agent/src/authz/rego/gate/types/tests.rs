@@ -106,3 +106,30 @@ fn a_large_constant_is_checked_in_little_time() {
     Policy::compile(&[source("p.rego", &text)], &[], &entrypoint, &Default::default()).map(drop).unwrap();
     assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
 }
+
+#[test]
+fn a_type_of_shared_parts_that_nobody_could_compare_is_refused_at_once() {
+    let chain = |steps: usize| {
+        let steps = (1..=steps).map(|at| format!("; x{at} := [x{0}, x{0}]", at - 1));
+        format!("x0 := 1{}", steps.collect::<String>())
+    };
+    let rules = |steps: usize| {
+        let chain = chain(steps);
+        format!("p := x{steps} if {{ input.a; {chain} }}\np := x{steps} if {{ input.b; {chain} }}\nallow if p")
+    };
+    assert!(compile(&rules(10)).is_ok());
+    let faults = compile(&rules(39)).unwrap_err();
+    assert!(faults[0].reason.contains("take too long to check"), "{}", faults[0]);
+}
+
+#[test]
+fn statements_in_the_order_that_is_worst_are_put_in_the_right_one() {
+    let rules = |count: usize| {
+        let equalities = (0..count).map(|at| format!("x{at} = y{at}\n"));
+        let others = (0..count).map(|at| format!("y{at} = x{}\n", at + 1));
+        format!("allow if {{\n{}x{count} = input.a\n}}", equalities.chain(others).collect::<String>())
+    };
+    assert!(compile(&rules(100)).is_ok());
+    let faults = compile(&rules(3_000)).unwrap_err();
+    assert!(faults[0].reason.contains("take too long to check"), "{}", faults[0]);
+}

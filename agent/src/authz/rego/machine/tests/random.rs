@@ -150,6 +150,8 @@ fn statement(names: &[&'static str], term: &BoxedStrategy<String>) -> BoxedStrat
         (2, term.clone().prop_map(|term| format!("not {term}")).boxed()),
         (1, (name(), term.clone()).prop_map(|(one, other)| format!("{one} = {other}")).boxed()),
         (1, term.clone().prop_map(|term| format!("_ = {term}")).boxed()),
+        (1, term.clone().prop_map(|term| format!("_ := {term}")).boxed()),
+        (1, pair().prop_map(|(text, by)| format!("[_, _] := split({text}, {by})")).boxed()),
         (1, pair().prop_map(|(text, by)| format!("[_, p] := split({text}, {by}); not p == \"b\"")).boxed()),
         (1, term.clone().prop_map(|text| format!("[\"a\", q] = split({text}, \"=\"); not q == 1")).boxed()),
         (1, term.clone().prop_map(|term| format!("unused := {term}")).boxed()),
