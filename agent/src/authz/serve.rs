@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{budget::Budget, unix::UnixSocket};
+use self::{budget::Budgets, unix::UnixSocket};
 use super::{STACK, asker::Asker, check::Judge};
 use crate::{
     attestation::{CallerKey, Grade, Peer},
@@ -56,7 +56,7 @@ pub(super) struct Door {
     pub(super) capture: Option<Arc<Capture>>,
     pub(super) minimum: Grade,
     places: Arc<Places>,
-    budget: Budget,
+    budgets: Budgets,
 }
 
 /// How many connections each caller holds.
@@ -85,7 +85,7 @@ impl Door {
     ) -> Self {
         let share = Share::new(judge.settings.connections, RESERVE);
         let places = Arc::new(Places { share, held: Mutex::default() });
-        Self { judge, callers, capture, minimum, places, budget: Budget::default() }
+        Self { judge, callers, capture, minimum, places, budgets: Budgets::default() }
     }
 
     /// Answers at `listeners` until `stop`, on a thread of its own: nobody else waits for a policy.
@@ -264,10 +264,10 @@ enum Socket {
 impl Connection {
     async fn serve(self, door: Door, stop: CancellationToken) {
         let Self { socket, asker, _place, _open } = self;
-        let Door { judge, budget, .. } = &door;
+        let Door { judge, budgets, .. } = &door;
         match socket {
-            Socket::Unix(socket) => connection::serve(socket, judge, &asker, budget, &stop).await,
-            Socket::Tcp(socket) => connection::serve(socket, judge, &asker, budget, &stop).await,
+            Socket::Unix(socket) => connection::serve(socket, judge, &asker, budgets, &stop).await,
+            Socket::Tcp(socket) => connection::serve(socket, judge, &asker, budgets, &stop).await,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Bytes of questions that have not ended yet: who begins many and ends none holds no more than that.
+//! Bytes of questions that have not ended yet, and of answers that nobody takes: who begins many and ends none holds no more
+//! than that.
 
 use std::sync::{
     Arc,
@@ -7,14 +8,23 @@ use std::sync::{
 
 use tonic::Status;
 
-/// Most bytes of all unfinished questions together.
+/// Most bytes of all that one budget is for.
 const MOST_BYTES: usize = 64 << 20;
+
+/// Of all connections together; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Budgets {
+    /// For those that have not ended.
+    pub(super) questions: Budget,
+    /// For those that wait until their client has room for them.
+    pub(super) answers: Budget,
+}
 
 /// What is left of [`MOST_BYTES`]; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Budget(Arc<AtomicUsize>);
 
-/// What one question holds of it; given back on drop.
+/// What one call holds of it; given back on drop.
 #[derive(Debug)]
 pub(super) struct Held {
     bytes: usize,
@@ -36,7 +46,7 @@ impl Held {
         if before + bytes <= MOST_BYTES {
             return Ok(());
         }
-        Err(Status::resource_exhausted("too many large questions at once"))
+        Err(Status::resource_exhausted("too many large calls at once"))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{future::poll_fn, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use h2::{RecvStream, server::SendResponse};
+use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use prost::Message as _;
 use tokio::time::timeout;
@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::{
     super::{asker::Asker, check::Judge},
-    budget::{Budget, Held},
+    budget::{Budgets, Held},
 };
 use vouch_proto::envoy::service::auth::v3::CheckResponse;
 
@@ -23,6 +23,8 @@ const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 const OLDER: &str = "/envoy.service.auth.v2.Authorization/";
 /// How long a call may take whose caller does not say how long it waits.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer may wait for its client to have room for it.
+const LEAVES: Duration = Duration::from_secs(10);
 /// Before a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
@@ -51,28 +53,30 @@ impl From<Status> for NoQuestion {
 pub(super) async fn answer(
     judge: &Judge,
     asker: &Asker,
-    budget: &Budget,
+    budgets: &Budgets,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
 ) {
     let path = request.uri().path();
     if path.starts_with(OLDER) {
         let why = Status::unimplemented("the v2 API is not served: set transport_api_version: V3");
-        return end(respond, judge.unreadable(asker, &why));
+        return end(respond, judge.unreadable(asker, &why), budgets.answers.nothing()).await;
     }
     if path != CHECK {
         return refuse(respond, &Status::unimplemented("Authorization/Check is all that is answered here"));
     }
     let patience = patience(request.headers());
     let asked = async {
-        let mut held = budget.nothing();
+        let mut held = budgets.questions.nothing();
         let message = message(request.into_body(), judge.settings.request, &mut held).await?;
         Ok(judge.check(asker, &message).await)
     };
     let late = |_| Err(Status::deadline_exceeded("the answer took too long").into());
     match timeout(patience, asked).await.unwrap_or_else(late) {
-        Ok(answer) => end(respond, answer),
-        Err(NoQuestion::Unreadable(why)) => end(respond, judge.unreadable(asker, &why)),
+        Ok(answer) => end(respond, answer, budgets.answers.nothing()).await,
+        Err(NoQuestion::Unreadable(why)) => {
+            end(respond, judge.unreadable(asker, &why), budgets.answers.nothing()).await;
+        }
         Err(NoQuestion::Gone) => {}
     }
 }
@@ -156,20 +160,43 @@ fn length(bytes: &[u8]) -> Option<usize> {
     usize::try_from(u32::from_be_bytes(*length)).ok()
 }
 
-fn end(respond: SendResponse<Bytes>, answer: Result<CheckResponse, Status>) {
+async fn end(respond: SendResponse<Bytes>, answer: Result<CheckResponse, Status>, held: Held) {
     match answer {
-        Ok(answer) => say(respond, &answer),
+        Ok(answer) => say(respond, encoded(&answer), held).await,
         Err(status) => refuse(respond, &status),
     }
 }
 
-/// Fails only when the client is gone, and then there is nobody to tell.
-fn say(mut respond: SendResponse<Bytes>, answer: &CheckResponse) {
+/// Fails only when the client is gone, and then there is nobody to tell. One that has no room for its answer within
+/// [`LEAVES`], or as one of too many, goes without.
+async fn say(mut respond: SendResponse<Bytes>, mut answer: Bytes, mut held: Held) {
     let Ok(mut stream) = respond.send_response(head(HeaderMap::new()), false) else { return };
-    let ok = (HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
-    let _ = stream
-        .send_data(encoded(answer), false)
-        .and_then(|()| stream.send_trailers(HeaderMap::from_iter([ok])));
+    stream.reserve_capacity(answer.len());
+    if stream.capacity() < answer.len() && held.more(answer.len()).is_err() {
+        return stream.send_reset(Reason::ENHANCE_YOUR_CALM);
+    }
+    match timeout(LEAVES, send(&mut stream, &mut answer)).await {
+        Ok(Some(())) => {
+            let ok = (HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
+            let _ = stream.send_trailers(HeaderMap::from_iter([ok]));
+        }
+        Ok(None) => {}
+        Err(_elapsed) => stream.send_reset(Reason::CANCEL),
+    }
+}
+
+/// Sends all of it, as the client has room; `None` when the client is gone.
+async fn send(stream: &mut SendStream<Bytes>, bytes: &mut Bytes) -> Option<()> {
+    while !bytes.is_empty() {
+        stream.reserve_capacity(bytes.len());
+        // A stream is told of room once: what it was told before still holds.
+        while stream.capacity() == 0 {
+            poll_fn(|cx| stream.poll_capacity(cx)).await?.ok()?;
+        }
+        let part = bytes.split_to(stream.capacity().min(bytes.len()));
+        stream.send_data(part, false).ok()?;
+    }
+    Some(())
 }
 
 /// What an answer of a policy may hold is bounded far below the four gigabytes that a prefix can tell.
@@ -202,7 +229,29 @@ fn head(mut fields: HeaderMap) -> Response<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tokio::{io::duplex, time::Instant};
+
+    use super::{super::budget::Budgets, *};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_for_which_its_client_has_no_room_waits_no_longer_than_it_may() {
+        let (ours, theirs) = duplex(1 << 16);
+        let mut client = h2::client::Builder::new();
+        client.initial_window_size(0);
+        let ((client, driver), mut server) =
+            tokio::try_join!(client.handshake::<_, Bytes>(theirs), h2::server::handshake(ours)).unwrap();
+        tokio::spawn(driver);
+        let mut client = client.ready().await.unwrap();
+        let (answer, _) = client.send_request(Request::new(()), true).unwrap();
+        let (_, respond) = server.accept().await.unwrap().unwrap();
+        tokio::spawn(async move { while server.accept().await.is_some() {} });
+        let budget = Budgets::default().answers;
+        let began = Instant::now();
+        say(respond, Bytes::from_static(b"something"), budget.nothing()).await;
+        assert_eq!(began.elapsed().as_secs(), LEAVES.as_secs());
+        let mut body = answer.await.unwrap().into_body();
+        assert_eq!(body.data().await.unwrap().unwrap_err().reason(), Some(Reason::CANCEL));
+    }
 
     #[test]
     fn a_caller_is_answered_before_it_gives_up() {

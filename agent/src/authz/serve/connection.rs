@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{asker::Asker, check::Judge},
-    budget::Budget,
+    budget::Budgets,
     call,
 };
 
@@ -34,6 +34,8 @@ const STREAMS: u32 = 1024;
 const WINDOW: u32 = 1 << 20;
 /// What a client may have put into its trace headers comes along.
 const HEADER_LIST: u32 = 256 << 10;
+/// What one stream may have handed over and not yet written.
+const SEND_BUFFER: usize = 16 << 10;
 /// A client of Envoy's that gives up many requests at once makes Envoy give up as many questions, on the connection where
 /// others' are answered.
 const RESETS: usize = STREAMS as usize;
@@ -51,7 +53,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     socket: S,
     judge: &Judge,
     asker: &Asker,
-    budget: &Budget,
+    budgets: &Budgets,
     stop: &CancellationToken,
 ) {
     let Ok(Ok(mut connection)) = timeout(PREFACE, builder().handshake(socket)).await else { return };
@@ -71,7 +73,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         let mut left = TURN;
         loop {
             // What was answered before leaves with this, too.
-            let begin = |request, respond| calls.begin(call::answer(judge, asker, budget, request, respond));
+            let begin = |request, respond| calls.begin(call::answer(judge, asker, budgets, request, respond));
             if accept(&mut connection, begin, cx).is_ready() {
                 return Poll::Ready(());
             }
@@ -132,6 +134,7 @@ fn builder() -> Builder {
         .initial_connection_window_size(WINDOW)
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEADER_LIST)
+        .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(RESETS)
         .max_local_error_reset_streams(Some(RESETS));
     builder

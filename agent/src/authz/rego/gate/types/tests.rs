@@ -115,7 +115,9 @@ fn a_type_of_shared_parts_that_nobody_could_compare_is_refused_at_once() {
     };
     let rules = |steps: usize| {
         let chain = chain(steps);
-        format!("p := x{steps} if {{ input.a; {chain} }}\np := x{steps} if {{ input.b; {chain} }}\nallow if p")
+        format!(
+            "p := x{steps} if {{ input.a; {chain} }}\np := x{steps} if {{ input.b; {chain} }}\nallow if p"
+        )
     };
     assert!(compile(&rules(10)).is_ok());
     let faults = compile(&rules(39)).unwrap_err();
