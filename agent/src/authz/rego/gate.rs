@@ -5,6 +5,7 @@ pub(super) mod calls;
 mod declarations;
 pub(super) mod heads;
 mod imports;
+mod items;
 mod prefixes;
 mod recursion;
 pub(super) mod risks;
@@ -33,6 +34,7 @@ pub(super) fn check(program: &Program, data: &Value, entrypoint: &Entrypoint, li
     heads::check(program, data, &mut findings);
     safety::check(program, &mut findings);
     statements::check(program, &mut findings);
+    items::check(program, data, &mut findings);
     prefixes::check(program, &mut findings);
     if recursion::check(program, limits, &mut findings) {
         risks::check(program, &mut findings);

@@ -22,7 +22,12 @@ pub(super) fn compile(rules: &str) -> Result<Policy, Vec<Fault>> {
 }
 
 fn compile_text(text: &str) -> Result<Policy, Vec<Fault>> {
-    Policy::compile(&[source("policy.rego", text)], &[], &entrypoint(), &Limits::default())
+    Policy::compile(&[source("policy.rego", text)], &[], &entrypoint(), &patient())
+}
+
+/// Time enough for any policy of these tests, whatever else the machine does.
+pub(super) fn patient() -> Limits {
+    Limits { time: Duration::from_secs(20), ..Limits::default() }
 }
 
 pub(super) fn entrypoint() -> Entrypoint {

@@ -14,7 +14,7 @@ use super::*;
 use crate::authz::rego::{
     Data, Difference, Policy,
     builtins::Exceeded,
-    tests::{compile, entrypoint, json, source},
+    tests::{compile, entrypoint, json, patient, source},
 };
 
 fn policy(rules: &str) -> Policy {
