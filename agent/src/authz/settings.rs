@@ -46,6 +46,24 @@ pub struct PolicySettings {
     pub dry_run: bool,
 }
 
+#[cfg(test)]
+impl PolicySettings {
+    /// Without a condition.
+    pub(super) fn of(name: &str, files: PolicyFiles) -> Self {
+        Self {
+            name: name.to_owned(),
+            files,
+            callers: vec![],
+            listeners: vec![],
+            context_extensions: BTreeMap::new(),
+            xfcc_is_sanitized: false,
+            spiffe: true,
+            skip_request_body_parse: false,
+            dry_run: false,
+        }
+    }
+}
+
 /// What an Envoy is told when a policy gives no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnError {

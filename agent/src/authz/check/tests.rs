@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fs, net::SocketAddr, os::unix::fs::symlink, path::Path};
+use std::{fs, net::SocketAddr, os::unix::fs::symlink, path::Path};
 
 use tempfile::TempDir;
 
@@ -52,17 +52,7 @@ impl Court {
 }
 
 fn settings_of(name: &str, file: &Path) -> PolicySettings {
-    PolicySettings {
-        name: name.to_owned(),
-        files: PolicyFiles::new(vec![file.to_owned()], "envoy/authz/allow".parse().unwrap()),
-        callers: vec![],
-        listeners: vec![],
-        context_extensions: BTreeMap::new(),
-        xfcc_is_sanitized: false,
-        spiffe: true,
-        skip_request_body_parse: false,
-        dry_run: false,
-    }
+    PolicySettings::of(name, PolicyFiles::new(vec![file.to_owned()], "envoy/authz/allow".parse().unwrap()))
 }
 
 fn address() -> SocketAddr {

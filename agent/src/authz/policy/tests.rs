@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fs};
+use std::fs;
 
 use tempfile::TempDir;
 use tokio::join;
@@ -19,17 +19,7 @@ fn slow_policy() -> (Arc<Policy>, Arc<Loaded>, TempDir) {
     fs::write(&file, SLOW).unwrap();
     let files =
         PolicyFiles { timeout: TIME, ..PolicyFiles::new(vec![file], "envoy/authz/allow".parse().unwrap()) };
-    let policy = Arc::new(Policy::new(PolicySettings {
-        name: "slow".to_owned(),
-        files,
-        callers: vec![],
-        listeners: vec![],
-        context_extensions: BTreeMap::new(),
-        xfcc_is_sanitized: false,
-        spiffe: true,
-        skip_request_body_parse: false,
-        dry_run: false,
-    }));
+    let policy = Arc::new(Policy::new(PolicySettings::of("slow", files)));
     let loaded = policy.reload().unwrap().unwrap();
     (policy, loaded, dir)
 }

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::{
     super::{asker::Asker, check::Judge},
-    budget::{Budgets, Held},
+    budget::{Budget, Budgets, Held},
 };
 use vouch_proto::envoy::service::auth::v3::CheckResponse;
 
@@ -60,7 +60,7 @@ pub(super) async fn answer(
     let path = request.uri().path();
     if path.starts_with(OLDER) {
         let why = Status::unimplemented("the v2 API is not served: set transport_api_version: V3");
-        return end(respond, judge.unreadable(asker, &why), budgets.answers.nothing()).await;
+        return end(respond, judge.unreadable(asker, &why), &budgets.answers).await;
     }
     if path != CHECK {
         return refuse(respond, &Status::unimplemented("Authorization/Check is all that is answered here"));
@@ -72,13 +72,12 @@ pub(super) async fn answer(
         Ok(judge.check(asker, &message).await)
     };
     let late = |_| Err(Status::deadline_exceeded("the answer took too long").into());
-    match timeout(patience, asked).await.unwrap_or_else(late) {
-        Ok(answer) => end(respond, answer, budgets.answers.nothing()).await,
-        Err(NoQuestion::Unreadable(why)) => {
-            end(respond, judge.unreadable(asker, &why), budgets.answers.nothing()).await;
-        }
-        Err(NoQuestion::Gone) => {}
-    }
+    let answer = match timeout(patience, asked).await.unwrap_or_else(late) {
+        Ok(answer) => answer,
+        Err(NoQuestion::Unreadable(why)) => judge.unreadable(asker, &why),
+        Err(NoQuestion::Gone) => return,
+    };
+    end(respond, answer, &budgets.answers).await;
 }
 
 /// A little less than the caller waits, so that it hears an answer of ours.
@@ -160,16 +159,17 @@ fn length(bytes: &[u8]) -> Option<usize> {
     usize::try_from(u32::from_be_bytes(*length)).ok()
 }
 
-async fn end(respond: SendResponse<Bytes>, answer: Result<CheckResponse, Status>, held: Held) {
+async fn end(respond: SendResponse<Bytes>, answer: Result<CheckResponse, Status>, waiting: &Budget) {
     match answer {
-        Ok(answer) => say(respond, encoded(&answer), held).await,
+        Ok(answer) => say(respond, encoded(&answer), waiting).await,
         Err(status) => refuse(respond, &status),
     }
 }
 
 /// Fails only when the client is gone, and then there is nobody to tell. One that has no room for its answer within
 /// [`LEAVES`], or as one of too many, goes without.
-async fn say(mut respond: SendResponse<Bytes>, mut answer: Bytes, mut held: Held) {
+async fn say(mut respond: SendResponse<Bytes>, mut answer: Bytes, waiting: &Budget) {
+    let mut held = waiting.nothing();
     let Ok(mut stream) = respond.send_response(head(HeaderMap::new()), false) else { return };
     stream.reserve_capacity(answer.len());
     if stream.capacity() < answer.len() && held.more(answer.len()).is_err() {
@@ -231,7 +231,7 @@ fn head(mut fields: HeaderMap) -> Response<()> {
 mod tests {
     use tokio::{io::duplex, time::Instant};
 
-    use super::{super::budget::Budgets, *};
+    use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_for_which_its_client_has_no_room_waits_no_longer_than_it_may() {
@@ -245,9 +245,8 @@ mod tests {
         let (answer, _) = client.send_request(Request::new(()), true).unwrap();
         let (_, respond) = server.accept().await.unwrap().unwrap();
         tokio::spawn(async move { while server.accept().await.is_some() {} });
-        let budget = Budgets::default().answers;
         let began = Instant::now();
-        say(respond, Bytes::from_static(b"something"), budget.nothing()).await;
+        say(respond, Bytes::from_static(b"something"), &Budget::default()).await;
         assert_eq!(began.elapsed().as_secs(), LEAVES.as_secs());
         let mut body = answer.await.unwrap().into_body();
         assert_eq!(body.data().await.unwrap().unwrap_err().reason(), Some(Reason::CANCEL));
